@@ -1,0 +1,66 @@
+"""caecodec: a learned image codec that works like a real image format.
+
+    data = caecodec.compress(image, quality=60)    # PIL image or uint8 array -> bytes
+    image = caecodec.decompress(data)              # bytes -> PIL image
+
+`import caecodec` loads no torch; the first call does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caecodec.inspection import FileInfo, info
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from caecodec.codec import Codec
+    from caecodec.pixels import ImageLike
+
+__version__ = "0.1.0"
+__all__ = ["Codec", "FileInfo", "__version__", "compress", "decompress", "info"]
+
+
+def compress(image: ImageLike, *, quality: float = 50.0, model: str | Path = "main") -> bytes:
+    """Return the bytes of a `.cae` file; see `Codec.compress`.
+
+    Args:
+        image: PIL image, or uint8 array (H, W), (H, W, 3) or (H, W, 4).
+        quality: 0..100.
+        model: name of a shipped model or path of a .safetensors file; loaded once per process.
+
+    Raises:
+        ImageError: the image is of a kind that is refused.
+        ConfigError: quality out of range.
+        ModelError: no such model.
+    """
+    from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
+
+    return shared_codec(model).compress(image, quality=quality)
+
+
+def decompress(data: bytes, *, model: str | Path | None = None) -> Image.Image:
+    """Return the image of a `.cae` file; see `Codec.decompress`.
+
+    Args:
+        data: the whole file.
+        model: path of the weights, for a file that no shipped model made.
+
+    Raises:
+        FormatError: the bytes are not a valid file.
+        ModelError: the model that made the file is not at hand.
+    """
+    from caecodec.codec import codec_for, shared_codec  # noqa: PLC0415 - loads torch
+
+    codec = codec_for(data) if model is None else shared_codec(model)
+    return codec.decompress(data)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Codec":
+        from caecodec.codec import Codec  # noqa: PLC0415 - loads torch
+
+        return Codec
+    raise AttributeError(f"module 'caecodec' has no attribute {name!r}")

@@ -1,0 +1,318 @@
+"""Measure codecs on images: rate, distortion and time of every file, their means, and BD-rates."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from caecodec.bench.codecs import CAE_QUALITIES, ImageCodec
+from caecodec.errors import ConfigError, ImageError
+from caecodec.metrics import MAX_LEVEL, psnr
+from caecodec.pixels import IMAGE_SUFFIXES
+
+MS_SSIM_LIMIT = 160
+"""MS-SSIM needs more pixels than this on each side: an 11-tap window after four halvings."""
+BD_ANCHORS = ("jpeg", "webp", "avif")
+"""The codecs that others are compared with."""
+BD_CAE_QUALITIES = CAE_QUALITIES[1:-1]
+"""caecodec's default qualities that its BD-rate uses: 10 to 90, without the knob's two ends."""
+MIN_BD_POINTS = 4
+"""Fewest points of a curve that has a BD-rate."""
+
+BdMatrix = dict[str, dict[str, float | None]]
+"""BD-rate in percent by anchor, then by codec."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One image through one codec at one quality.
+
+    Attributes:
+        image: name of the image.
+        codec: name of the codec.
+        quality: 0 to 100, on the codec's own scale.
+        width: in pixels.
+        height: in pixels.
+        num_bytes: length of the real file, header included.
+        bpp: 8 * num_bytes / (width * height).
+        psnr: dB over RGB; infinity when the decoded image is equal.
+        ms_ssim: at most 1; None when a side is not above MS_SSIM_LIMIT.
+        encode_seconds: wall time, image in memory to bytes in memory.
+        decode_seconds: wall time, bytes in memory to image in memory.
+    """
+
+    image: str
+    codec: str
+    quality: float
+    width: int
+    height: int
+    num_bytes: int
+    bpp: float
+    psnr: float
+    ms_ssim: float | None
+    encode_seconds: float
+    decode_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One codec at one quality, over all images.
+
+    Attributes:
+        codec: name of the codec.
+        quality: 0 to 100, on the codec's own scale.
+        num_images: records behind this point.
+        bpp: mean over images.
+        psnr: mean over images, dB; infinity when any image came back equal.
+        ms_ssim: mean over the images that have one; None when none has.
+        encode_seconds_per_megapixel: median over images.
+        decode_seconds_per_megapixel: median over images.
+    """
+
+    codec: str
+    quality: float
+    num_images: int
+    bpp: float
+    psnr: float
+    ms_ssim: float | None
+    encode_seconds_per_megapixel: float
+    decode_seconds_per_megapixel: float
+
+
+class Progress(Protocol):
+    """Called after each record with how many of how many are done."""
+
+    def __call__(self, done: int, total: int, record: Record) -> None:
+        """Show one record."""
+
+
+def import_extra(name: str) -> ModuleType:
+    """Import a module of the optional `bench` dependencies.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        hint = "pip install 'caecodec[bench]'"
+        raise ConfigError(f"the benchmark cannot import {name}, expected it from {hint}") from error
+
+
+def load_dataset(folder: Path) -> list[tuple[str, Image.Image]]:
+    """Decode every image of a folder and its subfolders.
+
+    Grayscale and palette images become RGB, alpha is dropped (not composited), and metadata is left
+    behind, so that the files of all codecs hold pixels alone. Tar shards are not opened.
+
+    Returns:
+        Path below the folder and RGB image, in order of the paths.
+
+    Raises:
+        ImageError: no such folder, no image in it, or an image that is damaged or not of 8 bits.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder} is not a folder, expected a folder of images")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise ImageError(f"no image in {folder}, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return [(path.relative_to(folder).as_posix(), _load_rgb(path)) for path in paths]
+
+
+def ms_ssim(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> float | None:
+    """Return the multi-scale structural similarity over RGB.
+
+    Args:
+        reference: uint8 (H, W, 3).
+        decoded: uint8, same shape as `reference`.
+
+    Returns:
+        At most 1; None when the smaller side is 160 pixels (MS_SSIM_LIMIT) or less.
+
+    Raises:
+        ConfigError: torch or pytorch-msssim is not installed.
+
+    Source: Wang, Simoncelli and Bovik 2003, as in pytorch-msssim.
+    """
+    if min(reference.shape[:2]) <= MS_SSIM_LIMIT:
+        return None
+    torch = import_extra("torch")
+    similarity = import_extra("pytorch_msssim").ms_ssim
+    planes = torch.from_numpy(np.stack((reference, decoded))).permute(0, 3, 1, 2).float()
+    return float(similarity(planes[:1], planes[1:], data_range=MAX_LEVEL))
+
+
+def run_benchmark(
+    images: Sequence[tuple[str, Image.Image]],
+    codecs: Sequence[ImageCodec],
+    *,
+    on_progress: Progress | None = None,
+) -> list[Record]:
+    """Encode and decode every image with every codec at every quality.
+
+    Before anything is timed, each codec runs once on the first image, so that no time includes the
+    loading of libraries and weights.
+
+    Args:
+        images: names and RGB images, as from `load_dataset`.
+        codecs: as from `make_codecs`.
+        on_progress: called after each record.
+
+    Returns:
+        Records by image, then codec, then quality. Their rate is the length of the encoded bytes.
+
+    Raises:
+        ImageError: a codec returned an image of another size.
+        ConfigError: an optional dependency is not installed.
+    """
+    for codec in codecs:
+        for name, image in images[:1]:
+            _measure(name, image, codec, codec.qualities[0])
+    total = len(images) * sum(len(codec.qualities) for codec in codecs)
+    records: list[Record] = []
+    for name, image in images:
+        for codec in codecs:
+            for quality in codec.qualities:
+                records.append(_measure(name, image, codec, quality))
+                if on_progress:
+                    on_progress(len(records), total, records[-1])
+    return records
+
+
+def summarize(records: Iterable[Record]) -> list[Point]:
+    """Average over images: one point per codec and quality, in order of first appearance."""
+    groups: dict[tuple[str, float], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.codec, record.quality), []).append(record)
+    return [_point(group) for group in groups.values()]
+
+
+def bd_rates(points: Iterable[Point], anchor: str = "jpeg") -> dict[str, float | None]:
+    """Return each lossy codec's BD-rate against an anchor, in percent.
+
+    The mean difference of log-rate at equal PSNR over the range of PSNR that both curves share;
+    negative means smaller files. A point that spends more bits for no more PSNR is left out, and so
+    is one without loss. With its default qualities, "cae" counts from BD_CAE_QUALITIES alone.
+
+    Args:
+        points: as from `summarize`.
+        anchor: name of a codec.
+
+    Returns:
+        Percent by codec, the anchor's own 0 included; None when either curve has fewer than
+        MIN_BD_POINTS points, when there is no such anchor, or when the curves do not overlap.
+
+    Raises:
+        ConfigError: bjontegaard is not installed.
+
+    Source: Bjontegaard, VCEG-M33, 2001, with Akima interpolation as in `bjontegaard.bd_rate`.
+    """
+    curves = _curves(points)
+    reference = curves.get(anchor, [])
+    return {codec: _bd_rate(reference, curve) for codec, curve in curves.items()}
+
+
+def bd_matrix(points: Sequence[Point], anchors: Sequence[str] = BD_ANCHORS) -> BdMatrix:
+    """Return `bd_rates` against each of the anchors that the points hold."""
+    codecs = {point.codec for point in points}
+    return {anchor: bd_rates(points, anchor) for anchor in anchors if anchor in codecs}
+
+
+def _load_rgb(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ImageError(
+                    f"{path} has pixels of mode {image.mode}, expected 8 bits a channel"
+                )
+            # Pillow warns when a palette with transparency becomes RGB in one step.
+            opaque = image.convert("RGBA") if image.has_transparency_data else image
+            return Image.fromarray(np.asarray(opaque.convert("RGB")))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"cannot decode {path}: {error}") from error
+
+
+def _measure(name: str, image: Image.Image, codec: ImageCodec, quality: float) -> Record:
+    started = time.perf_counter()
+    data = codec.encode(image, quality)
+    encoded = time.perf_counter()
+    decoded_image = codec.decode(data)
+    finished = time.perf_counter()
+    reference, decoded = np.asarray(image), np.asarray(decoded_image.convert("RGB"))
+    return Record(
+        image=name,
+        codec=codec.name,
+        quality=quality,
+        width=image.width,
+        height=image.height,
+        num_bytes=len(data),
+        bpp=8 * len(data) / (image.width * image.height),
+        psnr=psnr(reference, decoded),
+        ms_ssim=ms_ssim(reference, decoded),
+        encode_seconds=encoded - started,
+        decode_seconds=finished - encoded,
+    )
+
+
+def _point(group: list[Record]) -> Point:
+    similarities = [record.ms_ssim for record in group if record.ms_ssim is not None]
+    megapixels = [record.width * record.height / 1e6 for record in group]
+    encode = [record.encode_seconds / size for record, size in zip(group, megapixels, strict=True)]
+    decode = [record.decode_seconds / size for record, size in zip(group, megapixels, strict=True)]
+    return Point(
+        codec=group[0].codec,
+        quality=group[0].quality,
+        num_images=len(group),
+        bpp=statistics.fmean(record.bpp for record in group),
+        psnr=statistics.fmean(record.psnr for record in group),
+        ms_ssim=statistics.fmean(similarities) if similarities else None,
+        encode_seconds_per_megapixel=statistics.median(encode),
+        decode_seconds_per_megapixel=statistics.median(decode),
+    )
+
+
+def _curves(points: Iterable[Point]) -> dict[str, list[Point]]:
+    """Group the points that a BD-rate uses by codec, rate and PSNR both rising."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        if math.isfinite(point.psnr):
+            groups.setdefault(point.codec, []).append(point)
+    if {point.quality for point in groups.get("cae", ())} == set(CAE_QUALITIES):
+        groups["cae"] = [point for point in groups["cae"] if point.quality in BD_CAE_QUALITIES]
+    return {codec: _rising(group) for codec, group in groups.items()}
+
+
+def _rising(group: list[Point]) -> list[Point]:
+    curve: list[Point] = []
+    for point in sorted(group, key=lambda point: (point.bpp, -point.psnr)):
+        if not curve or point.psnr > curve[-1].psnr:
+            curve.append(point)
+    return curve
+
+
+def _bd_rate(anchor: list[Point], test: list[Point]) -> float | None:
+    if min(len(anchor), len(test)) < MIN_BD_POINTS:
+        return None
+    if max(anchor[0].psnr, test[0].psnr) >= min(anchor[-1].psnr, test[-1].psnr):
+        return None
+    percent = import_extra("bjontegaard").bd_rate(
+        [point.bpp for point in anchor],
+        [point.psnr for point in anchor],
+        [point.bpp for point in test],
+        [point.psnr for point in test],
+        method="akima",
+        require_matching_points=False,
+        min_overlap=0,
+    )
+    return float(percent)

@@ -1,0 +1,341 @@
+"""The commands. Each imports what it needs when it runs: `--help` and `info` load no torch."""
+
+from __future__ import annotations
+
+import enum
+import io
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from caecodec import __version__
+from caecodec.cli.console import reports_errors, run_jobs, say, stderr, stop, training_bar
+from caecodec.cli.files import PIPE, Job, check_target, plan_jobs, read_source, write_target
+from caecodec.errors import CodecError, ConfigError
+
+if TYPE_CHECKING:
+    from caecodec.codec import Codec
+
+app = typer.Typer(
+    name="caecodec",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="IN... [OUT]", help="Files, or - for stdin and stdout.")
+]
+OutputFolder = Annotated[
+    Path | None, typer.Option("-o", "--output-dir", help="Folder for the outputs of all inputs.")
+]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite outputs that exist.")]
+Quality = Annotated[
+    float, typer.Option("-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best).")
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Shipped model, or a .safetensors file.")
+]
+
+
+class OutputFormat(enum.StrEnum):
+    """Formats that `decompress` writes."""
+
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+    avif = "avif"
+    tiff = "tiff"
+    bmp = "bmp"
+    ppm = "ppm"
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"caecodec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("-V", "--version", callback=_print_version, is_eager=True, help="Version."),
+    ] = False,
+) -> None:
+    """Compress photographs with a learned codec: smaller than JPEG, WebP and AVIF at equal PSNR."""
+
+
+@app.command()
+@reports_errors
+def compress(
+    inputs: Inputs,
+    output_dir: OutputFolder = None,
+    quality: Quality = 50.0,
+    force: Force = False,
+    model: Model = None,
+) -> None:
+    """Compress images to .cae files.
+
+    Two paths of which the second ends in .cae mean IN OUT; otherwise all are inputs.
+
+    Examples:
+      caecodec compress photo.png
+      caecodec compress photo.png small.cae -q 20
+      caecodec compress *.jpg -o compressed/
+      cat photo.png | caecodec compress - - > photo.cae
+    """
+    from caecodec.pixels import open_image  # noqa: PLC0415
+
+    jobs = plan_jobs(inputs, folder=output_dir, target_suffixes=[".cae"], default_suffix=".cae")
+    _make_folder(output_dir)
+
+    def work(job: Job) -> str:
+        check_target(job, force=force)
+        image = open_image(io.BytesIO(read_source(job.source)), job.source)
+        codec = _codec(model or "main")
+        started = time.perf_counter()
+        data = codec.compress(image, quality=quality)
+        seconds = time.perf_counter() - started
+        write_target(job.target, data)
+        bpp = 8 * len(data) / (image.width * image.height)
+        return _summary(job, f"{len(data):,} bytes, {bpp:.3f} bpp, {seconds:.2f} s")
+
+    run_jobs(jobs, work)
+
+
+@app.command()
+@reports_errors
+def decompress(
+    inputs: Inputs,
+    output_dir: OutputFolder = None,
+    output_format: Annotated[
+        OutputFormat | None,
+        typer.Option("--format", help="Format of the outputs [default: by OUT's suffix, or png]."),
+    ] = None,
+    force: Force = False,
+    model: Model = None,
+) -> None:
+    """Decompress .cae files to images.
+
+    Two paths of which the second ends in an image suffix mean IN OUT; otherwise all are inputs.
+
+    Examples:
+      caecodec decompress photo.cae
+      caecodec decompress photo.cae photo.webp
+      caecodec decompress *.cae -o images/
+      caecodec decompress - - --format ppm < photo.cae | display
+    """
+    from caecodec.pixels import FORMATS, save_image  # noqa: PLC0415
+
+    suffix = f".{output_format}" if output_format else ".png"
+    jobs = plan_jobs(inputs, folder=output_dir, target_suffixes=FORMATS, default_suffix=suffix)
+    _make_folder(output_dir)
+
+    def work(job: Job) -> str:
+        check_target(job, force=force)
+        data = read_source(job.source)
+        codec = _codec(model) if model else _codec_of(data)
+        started = time.perf_counter()
+        image = codec.decompress(data)
+        seconds = time.perf_counter() - started
+        buffer = io.BytesIO()
+        target_suffix = suffix if output_format or job.target == PIPE else Path(job.target).suffix
+        dropped = save_image(image, buffer, FORMATS[target_suffix.lower()])
+        write_target(job.target, buffer.getvalue())
+        note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
+        return _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
+
+    run_jobs(jobs, work)
+
+
+@app.command()
+@reports_errors
+def info(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show size, quality, model and boxes of .cae files without decoding them."""
+    from caecodec.inspection import info as read_info  # noqa: PLC0415
+
+    failed = False
+    for path in files:
+        try:
+            facts = read_info(path)
+        except CodecError as error:
+            say(f"error: {path}: {error}")
+            failed = True
+            continue
+        if as_json:
+            typer.echo(json.dumps({"path": str(path), **facts.to_dict()}))
+            continue
+        boxes = ", ".join(f"{kind} {size}" for kind, size in facts.box_bytes.items())
+        typer.echo(
+            f"{path}: {facts.width} x {facts.height} {facts.mode}, quality {facts.quality:g}, "
+            f"{facts.num_bytes} bytes, {facts.bpp:.4f} bpp\n"
+            f"  model {facts.model or 'not shipped'} ({facts.digest}), "
+            f"{facts.num_tiles} tile{'s' if facts.num_tiles > 1 else ''}; bytes: {boxes}"
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+@reports_errors
+def models(
+    model: Annotated[
+        list[Path] | None, typer.Option("--model", help="Also show this weights file.")
+    ] = None,
+) -> None:
+    """List the models: name, digest, parameters, compute and size."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from caecodec.complexity import kmac_per_pixel  # noqa: PLC0415
+    from caecodec.weights import SHIPPED, shipped_path  # noqa: PLC0415
+    from caecodec.weights.storage import load_weights  # noqa: PLC0415
+
+    table = Table("name", "digest", box=None)
+    for column in ("parameters", "encode kMAC/px", "decode kMAC/px", "bytes"):
+        table.add_column(column, justify="right")
+    paths = [(name, shipped_path(name)) for name in SHIPPED]
+    for name, path in (*paths, *((str(path), path) for path in model or [])):
+        weights = load_weights(path)
+        encode, decode = kmac_per_pixel(weights.config)
+        table.add_row(
+            name, weights.digest.hex(), f"{weights.num_parameters:,}",
+            f"{encode:.2f}", f"{decode:.2f}", f"{path.stat().st_size:,}",
+        )  # fmt: skip
+    Console(width=110).print(table)
+
+
+@app.command()
+@reports_errors
+def bench(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET_DIR", help="Folder of images.")],
+    codecs: Annotated[
+        str, typer.Option(help="Codecs to compare, with commas between.")
+    ] = "cae,png,jpeg,webp,avif",
+    qualities: Annotated[
+        str | None, typer.Option(help="Qualities of all lossy codecs, with commas between.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for results.csv, results.json, rd.svg, rd.png.")
+    ] = Path("bench-results"),
+    model: Model = None,
+) -> None:
+    """Compare caecodec with PNG, JPEG, WebP and AVIF on a folder of images.
+
+    Every rate is the size of a real file. Needs the extra: pip install 'caecodec[bench]'
+
+    Example: caecodec bench photos/ --codecs cae,jpeg,avif --out results/
+    """
+    from caecodec.cli.benchmark import run  # noqa: PLC0415
+
+    names = [name.strip() for name in codecs.split(",") if name.strip()]
+    codec = _codec(model or "main") if "cae" in names else None
+    run(dataset, names, _numbers(qualities), out, codec)
+
+
+@app.command()
+@reports_errors
+def train(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET_DIR", help="Folder of images or tar shards.")
+    ],
+    out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Train for this many steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train for this long.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
+    config: Annotated[Path | None, typer.Option(help="TOML file [default: main.toml].")] = None,
+    valid: Annotated[Path | None, typer.Option(help="Folder of validation images.")] = None,
+    force: Force = False,
+) -> None:
+    """Train a model on a folder of images, on the CPU or on CUDA, and export its weights.
+
+    Beside OUT it keeps OUT's name with .ckpt (the checkpoint), .ckpt.csv and .ckpt.valid.csv
+    (the logs). On several processes: torchrun --nproc-per-node=2 -m caecodec train ...
+
+    Example: caecodec train photos/ --out mine.safetensors --minutes 120
+    """
+    from caecodec.cli.training import run  # noqa: PLC0415
+
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out is {out}, expected a name that ends in .safetensors")
+    check_target(Job(PIPE, str(out)), force=force or resume)
+    run(
+        dataset,
+        out,
+        steps=steps,
+        minutes=minutes,
+        resume=resume,
+        config=config,
+        valid=valid,
+        bar=training_bar(),
+    )
+
+
+@app.command()
+@reports_errors
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of train.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET_DIR", help="Training images, to count symbols on.")
+    ],
+    out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
+    force: Force = False,
+) -> None:
+    """Turn a checkpoint into weights: float16 networks, integer scale head, integer tables."""
+    from caecodec.cli.training import export_weights  # noqa: PLC0415
+
+    check_target(Job(PIPE, str(out)), force=force)
+    export_weights(checkpoint, dataset, out)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _codec(model: str) -> Codec:
+    from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
+
+    return shared_codec(model)
+
+
+def _codec_of(data: bytes) -> Codec:
+    from caecodec.container import unpack_header  # noqa: PLC0415
+
+    unpack_header(data)  # before torch: a file that is not one is told at once
+    from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
+
+    return codec_for(data)
+
+
+def _make_folder(folder: Path | None) -> None:
+    if folder is not None:
+        if folder.exists() and not folder.is_dir():
+            stop(f"{folder} is a file: -o takes a folder", 2)
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _summary(job: Job, facts: str) -> str:
+    return f"{job.source} -> {job.target}: {facts}"
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--qualities is {text!r}, expected numbers with commas between"
+        ) from None
+
+
+__all__ = ["app", "main", "stderr"]

@@ -1,0 +1,143 @@
+"""From arguments to files: which output belongs to which input; written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from caecodec.errors import CodecError, ConfigError
+
+PIPE = "-"
+
+
+class FileError(CodecError):
+    """A file cannot be read or written as asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One input and its output; `-` is a pipe."""
+
+    source: str
+    target: str
+
+
+def plan_jobs(
+    paths: Sequence[str],
+    *,
+    folder: Path | None,
+    target_suffixes: Iterable[str],
+    default_suffix: str,
+) -> list[Job]:
+    """Pair every input with its output.
+
+    Exactly two paths whose second ends in one of `target_suffixes`, or is `-`, mean IN OUT;
+    otherwise all are inputs, and outputs go beside them or into `folder`, with `default_suffix`.
+
+    Raises:
+        ConfigError: a pipe among several inputs, or two inputs with the same output.
+    """
+    if folder is None and len(paths) == 2 and _is_target(paths[1], target_suffixes):
+        return [Job(paths[0], paths[1])]
+    if PIPE in paths and (len(paths) > 1 or folder):
+        raise ConfigError("- (a pipe) takes one input and one output")
+    jobs = [Job(path, _default_target(path, folder, default_suffix)) for path in paths]
+    seen: dict[str, str] = {}
+    for job in jobs:
+        if job.target in seen and job.target != PIPE:
+            raise ConfigError(
+                f"{seen[job.target]} and {job.source} would both become {job.target}: "
+                "give them different names or folders"
+            )
+        seen[job.target] = job.source
+    return jobs
+
+
+def read_source(source: str) -> bytes:
+    """Return the bytes of a file or of stdin.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    try:
+        return sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read {source}: {error.strerror}") from error
+
+
+def check_target(job: Job, *, force: bool) -> None:
+    """Refuse, before any work, an output that must not be written.
+
+    Raises:
+        FileError: it exists and `force` is not set, it is the input, or stdout is a terminal.
+    """
+    if job.target == PIPE:
+        if sys.stdout.isatty():
+            raise FileError("stdout is a terminal: redirect it or give an output file")
+        return
+    target = Path(job.target)
+    if not target.exists():
+        return
+    if job.source != PIPE and Path(job.source).exists() and target.samefile(job.source):
+        raise FileError(f"{job.target} is the input itself: give another output")
+    if target.is_dir():
+        raise FileError(f"{job.target} is a folder: give a file, or -o for a folder")
+    if not force:
+        raise FileError(f"{job.target} exists: use -f to overwrite it")
+
+
+def write_target(target: str, data: bytes) -> None:
+    """Write to stdout, or to a temporary file beside the target that then takes its name.
+
+    Raises:
+        FileError: it cannot be written; nothing is left behind under the target's name.
+    """
+    try:
+        if target == PIPE:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            _replace(Path(target), data)
+    except OSError as error:
+        raise FileError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _replace(target: Path, data: bytes) -> None:
+    target = target.resolve()  # through a link, the file it names is the one replaced
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(_mode_of(target))
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _mode_of(target: Path) -> int:
+    """Return the permissions that the new file takes: the old one's, or the process's default."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def _is_target(path: str, suffixes: Iterable[str]) -> bool:
+    return path == PIPE or Path(path).suffix.lower() in set(suffixes)
+
+
+def _default_target(path: str, folder: Path | None, suffix: str) -> str:
+    if path == PIPE:
+        return PIPE
+    target = Path(path).with_suffix(suffix)
+    return str(folder / target.name if folder else target)

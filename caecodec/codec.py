@@ -1,0 +1,264 @@
+"""Image <-> bytes for one model: the one place where tensors and bytes meet (layer 4)."""
+
+from __future__ import annotations
+
+import functools
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from caecodec.config import MAX_QUALITY, MIN_QUALITY, STRIDE
+from caecodec.container import (
+    QUALITY_UNIT,
+    Container,
+    Header,
+    Tile,
+    pack,
+    unpack,
+    unpack_header,
+)
+from caecodec.entropy_coder import EntropyCoder
+from caecodec.errors import ConfigError, DesyncError, FormatError, UnknownModelError
+from caecodec.nn.entropy_models import replicate_to_multiple
+from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.pixels import (
+    ImageLike,
+    Picture,
+    Pixels,
+    decode_alpha,
+    encode_alpha,
+    put_together,
+    take_apart,
+)
+from caecodec.tables import IntArray
+from caecodec.tiles import Region
+from caecodec.weights import model_name
+from caecodec.weights.storage import Weights, find_weights
+
+DEFAULT_QUALITY = 50.0
+TILE_SIZE = 64
+"""Side of a tile in latent positions: 1024 pixels."""
+
+
+class Codec:
+    """Compresses and decompresses with one model, kept warm between calls.
+
+    file <- pack <- payload <- entropy_encode <- symbols <- quantize <- y <- analyze <- x <- image
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Weights = "main",
+        *,
+        tile_size: int = TILE_SIZE,
+        head_dtype: torch.dtype = torch.float64,
+    ) -> None:
+        """Load a shipped model by name, or a weights file.
+
+        Args:
+            model: name, path to a .safetensors file, or loaded weights.
+            tile_size: side of the tiles that `compress` writes, in latent positions.
+            head_dtype: float64 or int64, in which the scale head computes; the results are equal.
+
+        Raises:
+            ModelError: no such model, or a weights file that is not valid.
+        """
+        weights = model if isinstance(model, Weights) else find_weights(model)
+        self.weights = weights
+        self.digest = weights.digest
+        self.tables = weights.tables()
+        self._tile_size = tile_size
+        self._coder = EntropyCoder(self.tables)
+        self._model = FrozenAutoencoder(weights.config, weights.tensors, head_dtype=head_dtype)
+
+    @torch.inference_mode()
+    def compress(self, image: ImageLike, *, quality: float = DEFAULT_QUALITY) -> bytes:
+        """Return the bytes of a `.cae` file.
+
+        Args:
+            image: PIL image of mode 1, L, LA, P, RGB or RGBA, or uint8 array (H, W), (H, W, 3),
+                (H, W, 4). Alpha and metadata are kept without loss.
+            quality: 0..100, kept to 0.01; size and PSNR rise with it.
+
+        Raises:
+            ImageError: the image is of a kind that is refused.
+            ConfigError: quality out of range.
+        """
+        picture = take_apart(image)
+        height, width = picture.color.shape[:2]
+        header = Header(
+            picture.mode, quality_to_units(quality), width, height, self.digest, self._tile_size
+        )
+        tiles = tuple(self._compress_tile(picture.color, tile, header) for tile in header.grid)
+        alpha = None if picture.alpha is None else encode_alpha(picture.alpha)
+        return pack(Container(header, tiles, alpha, picture.metadata))
+
+    @torch.inference_mode()
+    def decompress(self, data: bytes) -> Image.Image:
+        """Return the image of a `.cae` file, its metadata in `info`.
+
+        Raises:
+            FormatError: the bytes are not a valid file; the message says where.
+            UnknownModelError: the file was made with another model.
+        """
+        container = unpack(data)
+        header = container.header
+        if header.digest != self.digest:
+            raise UnknownModelError(
+                f"the file was made with model {header.digest.hex()}, this is {self.digest.hex()}: "
+                "give its weights file"
+            )
+        alpha = None
+        if container.alpha is not None:
+            alpha = decode_alpha(container.alpha, header.width, header.height)
+        y_hat = torch.zeros(
+            (1, self.weights.config.latent_channels, *_sides(header.grid.bounds))
+        ).contiguous(memory_format=torch.channels_last)
+        for number, (region, tile) in enumerate(zip(header.grid, container.tiles, strict=True)):
+            y_hat[..., region.rows, region.columns] = self._decompress_tile(
+                tile, region, header, f"tile {number}"
+            )
+        color = self._synthesize(y_hat, header)
+        return put_together(Picture(header.mode, color, alpha, container.metadata))
+
+    def symbols(self, image: ImageLike, *, quality: float) -> list[tuple[IntArray, IntArray]]:
+        """Return (symbols, table indexes), z before y, of every tile: what a file codes."""
+        picture = take_apart(image)
+        height, width = picture.color.shape[:2]
+        header = Header(
+            picture.mode, quality_to_units(quality), width, height, self.digest, self._tile_size
+        )
+        with torch.inference_mode():
+            pairs = [self._sections(picture.color, tile, header) for tile in header.grid]
+        return [section for pair in pairs for section in pair]
+
+    def _compress_tile(self, color: Pixels, tile: Region, header: Header) -> Tile:
+        sections = self._sections(color, tile, header)
+        return Tile(
+            _symbols_crc(*(symbols for symbols, _ in sections)),
+            self._coder.entropy_encode(sections),
+        )
+
+    def _sections(
+        self, color: Pixels, tile: Region, header: Header
+    ) -> list[tuple[IntArray, IntArray]]:
+        units = header.quality_units
+        y = self._analyze(color, tile, header)
+        z = self._model.hyper_symbols(y, units)
+        indexes = self._model.scale_indexes(z, units, _sides(tile))
+        symbols = self._model.quantize(y, z, indexes, units)
+        return [
+            (_flat(z), _flat(self._model.hyper_indexes(z.shape, units))),
+            (_flat(symbols), _flat(indexes)),
+        ]
+
+    def _decompress_tile(self, tile: Tile, region: Region, header: Header, name: str) -> Tensor:
+        units = header.quality_units
+        try:
+            decoder = self._coder.decoder(tile.payload)
+            shape = self._model.hyper_shape(_sides(region))
+            z_symbols = decoder.decode(_flat(self._model.hyper_indexes(shape, units)))
+            z = torch.from_numpy(z_symbols.reshape(shape)).long()
+            indexes = self._model.scale_indexes(z, units, _sides(region))
+            y_symbols = decoder.decode(_flat(indexes))
+            decoder.finish()
+        except FormatError as error:
+            raise type(error)(f"{name}: {error}") from error
+        if _symbols_crc(z_symbols, y_symbols) != tile.symbols_crc:
+            raise DesyncError(
+                f"{name}: the payload is whole, but its symbols are not those encoded"
+            )
+        symbols = torch.from_numpy(y_symbols).reshape(indexes.shape)
+        return self._model.dequantize(symbols, z, units)
+
+    def _analyze(self, color: Pixels, tile: Region, header: Header) -> Tensor:
+        """Return y of one tile, from its pixels and a halo of real ones around it."""
+        grown = tile.grown(self._model.analysis_halo, header.grid.bounds)
+        pixels = grown.scaled(STRIDE)
+        x = replicate_to_multiple(to_unit(color[pixels.rows, pixels.columns]), STRIDE)
+        y = self._model.analyze(x, header.quality_units)
+        inner = tile.within(grown)
+        return y[..., inner.rows, inner.columns].contiguous(memory_format=torch.channels_last)
+
+    def _synthesize(self, y_hat: Tensor, header: Header) -> Pixels:
+        """Return the colour planes, tile by tile, each from a halo of neighbouring latents."""
+        is_gray = header.mode.name.startswith("L")
+        shape = (header.height, header.width) if is_gray else (header.height, header.width, 3)
+        color = np.empty(shape, dtype=np.uint8)
+        for tile in header.grid:
+            grown = tile.grown(self._model.synthesis_halo, header.grid.bounds)
+            latent = y_hat[..., grown.rows, grown.columns]
+            x_hat = self._model.synthesize(latent, header.quality_units)
+            inner, outer = tile.within(grown).scaled(STRIDE), tile.scaled(STRIDE)
+            x_hat = x_hat[..., inner.rows, inner.columns]
+            target = color[outer.rows, outer.columns]
+            target[:] = to_uint8(x_hat, is_gray=is_gray)[: target.shape[0], : target.shape[1]]
+        return color
+
+
+def quality_to_units(quality: float) -> int:
+    """Return the header's hundredths of a quality.
+
+    Raises:
+        ConfigError: not a number from 0 to 100.
+    """
+    if not math.isfinite(quality) or not MIN_QUALITY <= quality <= MAX_QUALITY:
+        raise ConfigError(f"quality is {quality}, expected a number from 0 to 100")
+    return round(quality * QUALITY_UNIT)
+
+
+def to_unit(color: Pixels) -> Tensor:
+    """Map uint8 (H, W) or (H, W, 3) to x (1, 3, H, W) in [0, 1]; gray is repeated."""
+    rgb = color if color.ndim == 3 else np.repeat(color[..., None], 3, axis=2)
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
+
+
+def to_uint8(x_hat: Tensor, *, is_gray: bool) -> Pixels:
+    """Clamp, round half to even, cast: (1, 3, H, W) to uint8 (H, W, 3), or (H, W) as the mean."""
+    planes = x_hat[0].mean(0) if is_gray else x_hat[0].permute(1, 2, 0)
+    levels: Pixels = (planes * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return levels
+
+
+@functools.cache
+def shared_codec(model: str | Path = "main") -> Codec:
+    """Return the codec of a model, loaded once per process."""
+    return Codec(model)
+
+
+def codec_for(data: bytes) -> Codec:
+    """Return the codec of the shipped model that a file names.
+
+    Raises:
+        FormatError: the header is not valid.
+        UnknownModelError: no shipped model made this file.
+    """
+    digest = unpack_header(data).digest
+    name = model_name(digest)
+    if name is None:
+        raise UnknownModelError(
+            f"the file was made with model {digest.hex()}, which is not shipped: "
+            "give its weights file"
+        )
+    return shared_codec(name)
+
+
+def _sides(region: Region) -> tuple[int, int]:
+    return region.height, region.width
+
+
+def _flat(values: Tensor) -> IntArray:
+    return values.reshape(-1).to(torch.int32).numpy()
+
+
+def _symbols_crc(*symbols: IntArray) -> int:
+    """Return the CRC-32 of int32 little-endian symbols, z before y. FORMAT.md section 5."""
+    crc = 0
+    for values in symbols:
+        crc = zlib.crc32(np.ascontiguousarray(values.astype("<i4", copy=False)).data, crc)
+    return crc

@@ -1,0 +1,67 @@
+"""Multiply-accumulates per pixel, counted from the sizes of a model (layer 1; no torch).
+
+Each function returns MACs per position of its own resolution; biases and activations are not
+counted, as is the field's custom.
+"""
+
+from __future__ import annotations
+
+from caecodec.config import HYPER_STRIDE, PATCH, STRIDE, ModelConfig
+
+_PATCH_VALUES = 3 * PATCH * PATCH
+_PATCH_PIXELS = PATCH * PATCH
+_LATENT_PIXELS = STRIDE * STRIDE
+_HYPER_PIXELS = (STRIDE * HYPER_STRIDE) ** 2
+_MIDDLE_PIXELS = (2 * STRIDE) ** 2
+
+
+def kmac_per_pixel(config: ModelConfig) -> tuple[float, float]:
+    """Return (encode, decode) in thousands of MACs per image pixel, entropy networks included."""
+    hyperprior = _scale_head(config) + _mean_features(config) + _mean_context(config)
+    encode = _analysis(config) + _hyper_analysis(config) + hyperprior
+    decode = _synthesis(config) + hyperprior
+    return encode / 1000, decode / 1000
+
+
+def _block(channels: int) -> int:
+    return 6 * channels**2 + 9 * channels
+
+
+def _analysis(config: ModelConfig) -> float:
+    width, latent = config.channels, config.latent_channels
+    eighth = _PATCH_VALUES * width + config.encoder_blocks * _block(width)
+    sixteenth = 4 * width * latent + config.latent_blocks * _block(latent) + latent**2
+    return eighth / _PATCH_PIXELS + sixteenth / _LATENT_PIXELS
+
+
+def _synthesis(config: ModelConfig) -> float:
+    width, latent = config.channels, config.latent_channels
+    eighth = _PATCH_VALUES * width + config.decoder_blocks * _block(width)
+    sixteenth = 4 * width * latent + config.latent_blocks * _block(latent) + latent**2
+    return eighth / _PATCH_PIXELS + sixteenth / _LATENT_PIXELS
+
+
+def _hyper_analysis(config: ModelConfig) -> float:
+    width = config.hyper_channels
+    sixteenth = 2 * config.latent_channels * width + _block(width)
+    down = 4 * width**2
+    return sixteenth / _LATENT_PIXELS + down / _MIDDLE_PIXELS + down / _HYPER_PIXELS
+
+
+def _scale_head(config: ModelConfig) -> float:
+    width = config.hyper_channels
+    hyper, middle = (9 + 4) * width**2, (9 + 4) * width**2
+    last = width * config.latent_channels
+    return hyper / _HYPER_PIXELS + middle / _MIDDLE_PIXELS + last / _LATENT_PIXELS
+
+
+def _mean_features(config: ModelConfig) -> float:
+    width = config.hyper_channels
+    middle = _block(width) + 4 * width**2
+    return 4 * width**2 / _HYPER_PIXELS + middle / _MIDDLE_PIXELS + _block(width) / _LATENT_PIXELS
+
+
+def _mean_context(config: ModelConfig) -> float:
+    latent, hyper, width = config.latent_channels, config.hyper_channels, config.context_channels
+    step = (latent + hyper) * width + 9 * width + _block(width) + width * latent
+    return (hyper * latent + 3 * step) / _LATENT_PIXELS

@@ -1,0 +1,299 @@
+"""The `.cae` container: header, boxes, checksums; bytes only. FORMAT.md sections 3 and 4."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import struct
+import zlib
+from collections.abc import Iterator
+
+from caecodec.errors import (
+    BadMagicError,
+    ChecksumMismatchError,
+    FormatError,
+    LimitExceededError,
+    TruncatedError,
+    UnsupportedVersionError,
+)
+from caecodec.tiles import TileGrid
+
+MAGIC = b"\x89CAE\r\n\x1a\n"
+VERSION = 1
+MAX_SIDE = 65_535
+MAX_PIXELS = 178_956_970
+"""Pillow's own limit: twice its MAX_IMAGE_PIXELS."""
+MAX_METADATA = 64 * 2**20
+"""Bytes of one metadata box, inflated."""
+DIGEST_BYTES = 8
+QUALITY_UNIT = 100
+"""Header units per quality point."""
+
+_HEADER = struct.Struct("<BBHHH8sBB")  # 18 bytes after the magic, then the CRC-32
+_BOX = struct.Struct("<4sI")
+_CRC = struct.Struct("<I")
+_TILE = struct.Struct("<I")
+HEADER_BYTES = len(MAGIC) + _HEADER.size + _CRC.size
+
+TILE_BOX = b"TILE"
+ALPHA_BOX = b"ALPH"
+METADATA_BOXES = {"icc_profile": b"iccp", "exif": b"exif", "xmp": b"xmp "}
+
+
+class Mode(enum.IntEnum):
+    """Channels of the image, as Pillow names them."""
+
+    L = 1
+    LA = 2
+    RGB = 3
+    RGBA = 4
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether an alpha box is required."""
+        return self in (Mode.LA, Mode.RGBA)
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """The fixed fields of a file.
+
+    Attributes:
+        mode: channels of the image.
+        quality_units: quality in hundredths, 0..10000.
+        width, height: in pixels, 1..65535.
+        digest: first 8 bytes of the SHA-256 of the weights' tensors.
+        tile_size: side of a tile in latent positions; 4, 8, 16, ..., 128.
+    """
+
+    mode: Mode
+    quality_units: int
+    width: int
+    height: int
+    digest: bytes
+    tile_size: int
+
+    @property
+    def quality(self) -> float:
+        """Quality, 0..100."""
+        return self.quality_units / QUALITY_UNIT
+
+    @property
+    def grid(self) -> TileGrid:
+        """The tiles that the file must hold."""
+        return TileGrid(self.width, self.height, self.tile_size)
+
+    def pack(self) -> bytes:
+        """Return the magic, the fields and their CRC-32."""
+        data = MAGIC + _HEADER.pack(
+            VERSION,
+            self.mode,
+            self.quality_units,
+            self.width,
+            self.height,
+            self.digest,
+            self.tile_size.bit_length() - 1,
+            0,
+        )
+        return data + _CRC.pack(zlib.crc32(data))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """One tile's payload and the CRC-32 of the symbols that went into it."""
+
+    symbols_crc: int
+    payload: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Container:
+    """A whole file.
+
+    Attributes:
+        header: fixed fields.
+        tiles: in raster order, `len(header.grid)` of them.
+        alpha: losslessly coded alpha, or None; present exactly if the mode has alpha.
+        metadata: any of icc_profile, exif, xmp, verbatim.
+    """
+
+    header: Header
+    tiles: tuple[Tile, ...]
+    alpha: bytes | None = None
+    metadata: dict[str, bytes] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """One box: type, content, and the offset of its first byte in the file."""
+
+    kind: bytes
+    content: bytes
+    offset: int
+
+
+def pack(container: Container) -> bytes:
+    """Return the bytes of a file: header, metadata, alpha, then the tiles."""
+    parts = [container.header.pack()]
+    for name, kind in METADATA_BOXES.items():
+        if name in container.metadata:
+            parts.append(_pack_box(kind, zlib.compress(container.metadata[name], 9)))
+    if container.alpha is not None:
+        parts.append(_pack_box(ALPHA_BOX, container.alpha))
+    parts += [
+        _pack_box(TILE_BOX, _TILE.pack(tile.symbols_crc) + tile.payload) for tile in container.tiles
+    ]
+    return b"".join(parts)
+
+
+def unpack(data: bytes) -> Container:
+    """Parse and check a file.
+
+    Raises:
+        FormatError: anything that FORMAT.md forbids; the subclass and the message name it.
+    """
+    header = unpack_header(data)
+    tiles: list[Tile] = []
+    alpha: bytes | None = None
+    metadata: dict[str, bytes] = {}
+    names = {kind: name for name, kind in METADATA_BOXES.items()}
+    for box in _boxes(data, len(header.grid)):
+        if box.kind == TILE_BOX:
+            tiles.append(_unpack_tile(box))
+        elif tiles:
+            raise FormatError(
+                f"box {_name(box)} at byte {box.offset} follows a tile, expected tiles last"
+            )
+        elif box.kind == ALPHA_BOX and alpha is None and header.mode.has_alpha:
+            alpha = box.content
+        elif box.kind in names and names[box.kind] not in metadata:
+            metadata[names[box.kind]] = _inflate(box)
+        else:
+            _skip_unknown(box)
+    if header.mode.has_alpha and alpha is None:
+        raise FormatError(f"no alpha box, expected one for mode {header.mode.name}")
+    return Container(header, tuple(tiles), alpha, metadata)
+
+
+def unpack_header(data: bytes) -> Header:
+    """Parse and check the first HEADER_BYTES bytes alone."""
+    if not data:
+        raise TruncatedError("the file is empty")
+    if data[: len(MAGIC)] != MAGIC[: len(data)]:
+        raise BadMagicError(
+            f"not a .cae file: it starts with {data[:8].hex(' ')}, expected {MAGIC.hex(' ')}"
+        )
+    if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
+        raise UnsupportedVersionError(
+            f"format version {data[len(MAGIC)]}, expected {VERSION}: "
+            "made by a newer version, upgrade caecodec"
+        )
+    if len(data) < HEADER_BYTES:
+        raise TruncatedError(
+            f"the file ends at byte {len(data)}, expected {HEADER_BYTES} bytes of header"
+        )
+    _check_crc(
+        data[: HEADER_BYTES - _CRC.size], data[HEADER_BYTES - _CRC.size : HEADER_BYTES], "header"
+    )
+    return _check_header(_HEADER.unpack_from(data, len(MAGIC)))
+
+
+def box_sizes(data: bytes) -> list[tuple[str, int]]:
+    """Return (type, bytes including its frame) of every box, in order; content is not checked."""
+    boxes = _boxes(data, len(unpack_header(data).grid))
+    return [(_name(box), _BOX.size + len(box.content) + _CRC.size) for box in boxes]
+
+
+def _check_header(fields: tuple[int, int, int, int, int, bytes, int, int]) -> Header:
+    _, mode, quality_units, width, height, digest, tile_log2, reserved = fields
+    if mode not in set(Mode):
+        raise FormatError(f"colour mode {mode} at byte 9, expected 1 to 4")
+    if quality_units > 100 * QUALITY_UNIT:
+        raise FormatError(f"quality {quality_units} at byte 10, expected at most 10000")
+    if not width or not height:
+        raise FormatError(f"{width} x {height} pixels at byte 12, expected at least 1 x 1")
+    if width * height > MAX_PIXELS:
+        raise LimitExceededError(f"{width} x {height} pixels, expected at most {MAX_PIXELS} in all")
+    if not 2 <= tile_log2 <= 7:
+        raise FormatError(f"tile size 2**{tile_log2} at byte 24, expected 2**2 to 2**7")
+    if reserved:
+        raise FormatError(f"reserved byte 25 is {reserved}, expected 0")
+    return Header(Mode(mode), quality_units, width, height, digest, 2**tile_log2)
+
+
+def _boxes(data: bytes, num_tiles: int) -> Iterator[Box]:
+    """Yield the boxes up to the last tile; nothing may follow it."""
+    offset = HEADER_BYTES
+    while num_tiles:
+        if len(data) < offset + _BOX.size:
+            raise TruncatedError(
+                f"the file ends at byte {len(data)} with {num_tiles} tiles missing"
+            )
+        kind, length = _BOX.unpack_from(data, offset)
+        start, end = offset + _BOX.size, offset + _BOX.size + length
+        if len(data) < end + _CRC.size:
+            raise TruncatedError(
+                f"box {kind!r} at byte {offset} ends at byte {end + _CRC.size}, "
+                f"the file at byte {len(data)}"
+            )
+        _check_crc(data[offset:end], data[end : end + _CRC.size], f"box {kind!r} at byte {offset}")
+        yield Box(kind, data[start:end], offset)
+        num_tiles -= kind == TILE_BOX
+        offset = end + _CRC.size
+    if offset != len(data):
+        raise FormatError(f"{len(data) - offset} bytes follow the last tile, expected none")
+
+
+def _pack_box(kind: bytes, content: bytes) -> bytes:
+    data = _BOX.pack(kind, len(content)) + content
+    return data + _CRC.pack(zlib.crc32(data))
+
+
+def _unpack_tile(box: Box) -> Tile:
+    if len(box.content) < _TILE.size:
+        raise FormatError(
+            f"tile at byte {box.offset} holds {len(box.content)} bytes, "
+            f"expected at least {_TILE.size}"
+        )
+    (crc,) = _TILE.unpack_from(box.content)
+    return Tile(crc, box.content[_TILE.size :])
+
+
+def _inflate(box: Box) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        content = inflater.decompress(box.content, MAX_METADATA + 1)
+    except zlib.error as error:
+        raise FormatError(f"box {_name(box)} at byte {box.offset} is not zlib data") from error
+    if len(content) > MAX_METADATA:
+        raise LimitExceededError(
+            f"box {_name(box)} at byte {box.offset} inflates to more than {MAX_METADATA} bytes"
+        )
+    if not inflater.eof or inflater.unused_data:
+        raise FormatError(f"box {_name(box)} at byte {box.offset} is not one whole zlib stream")
+    return content
+
+
+def _skip_unknown(box: Box) -> None:
+    """Let an optional box pass; its type starts with a lower-case letter."""
+    if box.kind in {TILE_BOX, ALPHA_BOX, *METADATA_BOXES.values()}:
+        raise FormatError(
+            f"box {_name(box)} at byte {box.offset} is repeated or does not fit the colour mode"
+        )
+    if not 97 <= box.kind[0] <= 122:
+        raise UnsupportedVersionError(
+            f"critical box {box.kind!r} at byte {box.offset} is unknown: "
+            "made by a newer version, upgrade caecodec"
+        )
+
+
+def _check_crc(data: bytes, stored: bytes, what: str) -> None:
+    computed = zlib.crc32(data)
+    if _CRC.unpack(stored)[0] != computed:
+        raise ChecksumMismatchError(
+            f"{what} is damaged: CRC-32 {_CRC.unpack(stored)[0]:08x}, computed {computed:08x}"
+        )
+
+
+def _name(box: Box) -> str:
+    return box.kind.decode("latin-1").strip()

@@ -1,0 +1,53 @@
+"""Every error that caecodec raises on purpose; no message ends in a period."""
+
+
+class CodecError(Exception):
+    """Base of all errors of this package."""
+
+
+class FormatError(CodecError):
+    """The bytes are not a valid `.cae` file."""
+
+
+class BadMagicError(FormatError):
+    """The file does not start with the magic of FORMAT.md section 4."""
+
+
+class UnsupportedVersionError(FormatError):
+    """The file needs a newer caecodec."""
+
+
+class TruncatedError(FormatError):
+    """The file ends before what it promises."""
+
+
+class ChecksumMismatchError(FormatError):
+    """Stored and computed CRC-32 differ: the file is damaged."""
+
+
+class DesyncError(FormatError):
+    """The payload is whole, yet its symbols are not those encoded: the decoder is out of step."""
+
+
+class LimitExceededError(FormatError):
+    """A field is beyond the limits of FORMAT.md section 9."""
+
+
+class ModelError(CodecError):
+    """A weights file is missing, malformed, or not the one that is needed."""
+
+
+class UnknownModelError(ModelError):
+    """No weights with the digest that the file names."""
+
+
+class ImageError(CodecError):
+    """An image cannot be read, written, or stored."""
+
+
+class SymbolRangeError(CodecError):
+    """A symbol has no code."""
+
+
+class ConfigError(CodecError):
+    """A configuration value is out of its range or unknown."""

@@ -1,0 +1,72 @@
+"""What a file says of itself, read without networks (layer 4): no torch, no numpy."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from caecodec.container import HEADER_BYTES, box_sizes, unpack_header
+from caecodec.errors import CodecError
+from caecodec.weights import model_name
+
+
+@dataclasses.dataclass(frozen=True)
+class FileInfo:
+    """Facts of a `.cae` file.
+
+    Attributes:
+        width, height: in pixels.
+        mode: L, LA, RGB or RGBA.
+        quality: 0..100.
+        model: name of the shipped model that made it, or None.
+        digest: what names the model in the file, as hex.
+        num_tiles: latent tiles.
+        num_bytes: size of the file.
+        bpp: bits per pixel, everything counted.
+        box_bytes: bytes by box type, in order of appearance, the header first.
+    """
+
+    width: int
+    height: int
+    mode: str
+    quality: float
+    model: str | None
+    digest: str
+    num_tiles: int
+    num_bytes: int
+    bpp: float
+    box_bytes: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dict, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def info(source: bytes | str | Path) -> FileInfo:
+    """Read the facts of a file, given its bytes or its path; payloads are not decoded.
+
+    Raises:
+        FormatError: the bytes are not a valid file.
+        CodecError: the path cannot be read.
+    """
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise CodecError(f"cannot read {source!s}: {error.strerror}") from error
+    header = unpack_header(data)
+    box_bytes = {"header": HEADER_BYTES}
+    for kind, size in box_sizes(data):
+        box_bytes[kind] = box_bytes.get(kind, 0) + size
+    return FileInfo(
+        width=header.width,
+        height=header.height,
+        mode=header.mode.name,
+        quality=header.quality,
+        model=model_name(header.digest),
+        digest=header.digest.hex(),
+        num_tiles=len(header.grid),
+        num_bytes=len(data),
+        bpp=8 * len(data) / (header.width * header.height),
+        box_bytes=box_bytes,
+    )

@@ -1,0 +1,48 @@
+"""How far a decoded image is from its reference."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from caecodec.errors import ImageError
+
+MAX_LEVEL = 255
+"""Largest value of a pixel's channel."""
+
+
+def psnr(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> float:
+    """Return the peak signal-to-noise ratio over all pixels and channels together.
+
+    10 log10(255**2 / MSE); the sum of squares is exact, so the result is the same everywhere.
+
+    Args:
+        reference: uint8 (H, W) or (H, W, 3), sRGB levels.
+        decoded: uint8, same shape as `reference`.
+
+    Returns:
+        dB; infinity when both are equal.
+
+    Raises:
+        ImageError: another dtype, another number of axes, no pixel, or two shapes.
+    """
+    for image in (reference, decoded):
+        _require_pixels(image)
+    if reference.shape != decoded.shape:
+        raise ImageError(f"decoded shape is {decoded.shape}, expected {reference.shape}")
+    difference = reference.astype(np.int32) - decoded.astype(np.int32)
+    squares = int(np.sum(difference * difference, dtype=np.int64))
+    if squares == 0:
+        return math.inf
+    return 10 * math.log10(MAX_LEVEL**2 * difference.size / squares)
+
+
+def _require_pixels(image: npt.NDArray[np.uint8]) -> None:
+    if image.dtype != np.uint8:
+        raise ImageError(f"image has dtype {image.dtype}, expected uint8")
+    is_gray = image.ndim == 2
+    is_colour = image.ndim == 3 and image.shape[-1] == 3
+    if not (is_gray or is_colour) or not image.size:
+        raise ImageError(f"image has shape {image.shape}, expected (H, W) or (H, W, 3)")

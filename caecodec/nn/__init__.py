@@ -1,0 +1,1 @@
+"""Networks (layer 2): tensors in, tensors out; bytes are unknown here."""

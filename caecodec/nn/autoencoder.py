@@ -1,0 +1,130 @@
+"""The main autoencoder: transforms and entropy model under one roof, and its training objective."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from caecodec.config import MAX_QUALITY, MIN_SCALE, OCTAVES_PER_SCALE, ModelConfig, optimal_step
+from caecodec.nn.entropy_models import (
+    HEAD_UNIT,
+    HyperAnalysis,
+    HyperPrior,
+    MeanContext,
+    MeanFeatures,
+    ResidualPrior,
+    ScaleHead,
+)
+from caecodec.nn.layers import QualityTable, bias_of, round_straight_through
+from caecodec.nn.transforms import AnalysisTransform, PrincipalComponents, SynthesisTransform
+
+
+class Estimate(NamedTuple):
+    """What one forward pass measures, per sample (B,).
+
+    Attributes:
+        y_bits, z_bits: estimated rate in bits.
+        mse: mean squared error on [0, 1], over the three channels.
+    """
+
+    y_bits: Tensor
+    z_bits: Tensor
+    mse: Tensor
+
+
+class MainAutoencoder(nn.Module):
+    """Variable-rate autoencoder with a hyperprior, one-shot scales and four-step means.
+
+    x ─ g_a ─ ×gain ─ y ─┬─ round(y - mean) ─ symbols ─ +mean ─ y_hat ─ ÷gain ─ g_s ─ x_hat
+                         └─ h_a ─ round ─ z_hat ─┬─ scale head ─ scale indexes
+                                                 └─ mean features + context ─ means
+    """
+
+    latent_std: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        anchors, latent = config.quality_anchors, config.latent_channels
+        self.analysis = AnalysisTransform(config)
+        self.synthesis = SynthesisTransform(config)
+        self.gain = QualityTable(anchors, latent)
+        self.inverse_gain = QualityTable(anchors, latent)
+        self.hyper_analysis = HyperAnalysis(config)
+        self.hyper_prior = HyperPrior(config)
+        self.scale_head = ScaleHead(config)
+        self.mean_features = MeanFeatures(config)
+        self.mean_context = MeanContext(config)
+        self.residual_prior = ResidualPrior()
+        self.register_buffer("latent_std", torch.ones(latent))
+
+    def start_linear(self, components: PrincipalComponents) -> None:
+        """Become the transform codec of these principal components, in place."""
+        components.start(self.analysis, self.synthesis)
+        anchors = self.config.quality_anchors
+        qualities = [MAX_QUALITY * anchor / (anchors - 1) for anchor in range(anchors)]
+        log_gain = torch.tensor([-math.log(optimal_step(quality)) for quality in qualities])
+        octaves = 1 / (OCTAVES_PER_SCALE * HEAD_UNIT * math.log(2))
+        with torch.no_grad():
+            self.latent_std.copy_(components.latent_std)
+            self.gain.values.copy_(log_gain[:, None])
+            self.inverse_gain.values.copy_(-log_gain[:, None])
+            self.scale_head.offset.values.copy_(log_gain[:, None] * octaves)
+            log_std = (components.latent_std / MIN_SCALE).log()
+            bias_of(self.scale_head.layers[-1]).copy_(log_std * octaves)
+
+    def analyze(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Map x (B, 3, H, W) to the gained latent y (B, M, H/16, W/16), in quantiser steps."""
+        y: Tensor = self.analysis(x, quality) * self.gain(quality).exp()
+        return y
+
+    def synthesize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """Map the gained latent y_hat to x_hat (B, 3, H, W), not clamped."""
+        x_hat: Tensor = self.synthesis(y_hat * self.inverse_gain(quality).exp(), quality)
+        return x_hat
+
+    def mean_units(self, quality: Tensor) -> Tensor:
+        """Return (B, M, 1, 1): quantiser steps per unit in which means are predicted."""
+        units: Tensor = self.latent_std[:, None, None] / self.inverse_gain(quality).exp()
+        return units
+
+    def forward(self, x: Tensor, quality: Tensor) -> Estimate:
+        """Estimate rate and distortion; in training, noise stands for rounding where bits count.
+
+        Args:
+            x: (B, 3, H, W) in [0, 1], H and W multiples of 16.
+            quality: (B,) in [0, 100].
+        """
+        y = self.analyze(x, quality)
+        z = self.hyper_analysis(y, quality)
+        z_hat = round_straight_through(z)
+        z_bits = self.hyper_prior.bits(self._perturb(z), quality)
+        height, width = y.shape[-2:]
+        indexes = self.scale_head(z_hat, quality)[..., :height, :width]
+        features = self.mean_features(z_hat, quality)[..., :height, :width]
+        units = self.mean_units(quality)
+        y_hat = torch.zeros_like(y)
+
+        def exchange(means: Tensor, mask: Tensor) -> Tensor:
+            nonlocal y_hat
+            means = means * units
+            step = (round_straight_through(y - means) + means) * mask
+            y_hat = y_hat + step
+            return step / units
+
+        means = self.mean_context(features, y.shape, exchange) * units
+        y_bits = self.residual_prior.bits(self._perturb(y - means), indexes)
+        x_hat = self.synthesize(y_hat, quality)
+        if not self.training:
+            x_hat = x_hat.clamp(0, 1)
+        mse = (x_hat - x).square().mean((1, 2, 3))
+        return Estimate(y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)), mse)
+
+    def _perturb(self, values: Tensor) -> Tensor:
+        """Add uniform noise of one step in training, round otherwise."""
+        if self.training:
+            return values + torch.rand_like(values) - 0.5
+        return values.round()

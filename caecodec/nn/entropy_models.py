@@ -1,0 +1,264 @@
+"""The hyperprior, the scale head, the four-step context for means, and the rates they promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from caecodec.config import (
+    HYPER_STRIDE,
+    MIN_SCALE,
+    NUM_SCALES,
+    OCTAVES_PER_SCALE,
+    ModelConfig,
+)
+from caecodec.nn.layers import Block, Fp32Conv2d, QualityTable, keep_variance_, lower_bound, zero_
+
+LEAK = 0.125
+"""Slope of the scale head's leaky ReLU below zero: a shift by 3 in integers."""
+HEAD_UNIT = 8.0
+"""Scale indexes per unit of the scale head's output."""
+Z_BOUND = 127
+"""Largest magnitude of a z symbol."""
+MIN_LIKELIHOOD = 1e-9
+NUM_STEPS = 4
+PHASE_ORDER = (0, 3, 1, 2)
+"""Phases 2 * dy + dx of a 2x2 cell, in the order that channel quarter 0 codes them."""
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: gained y (B, M, h, w) to z before rounding (B, N, ceil(h/4), ceil(w/4))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.hyper_channels
+        self.enter = nn.Conv2d(2 * config.latent_channels, width, 1)
+        self.block = Block(width)
+        self.down1 = nn.Conv2d(width, width, 2, stride=2)
+        self.down2 = Fp32Conv2d(width, width, 2, stride=2)
+        self.gain = QualityTable(config.quality_anchors, width)
+        nn.init.constant_(self.gain.values, 0.7)  # z starts wide enough to say something
+        for convolution in (self.enter, self.down1, self.down2):
+            keep_variance_(convolution)
+
+    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
+        """Summarise magnitudes and signs of y."""
+        y = replicate_to_multiple(y, HYPER_STRIDE)
+        magnitude = y.abs().log1p()
+        h = self.enter(torch.cat((magnitude, magnitude * y.sign()), 1))
+        h = functional.silu(self.down1(functional.silu(self.block(h))))
+        z: Tensor = self.down2(h) * self.gain(quality).exp()
+        return z.clamp(-Z_BOUND, Z_BOUND)
+
+
+class ScaleHead(nn.Module):
+    """The part of h_s that names a scale index for every element of y, trained in float.
+
+    z ─ 3x3 ─ leaky ─ 1x1, shuffle 2 ─ leaky ─ 3x3 ─ leaky ─ 1x1, shuffle 2 ─ leaky ─ 1x1
+      ─ +offset(quality) ─ scale indexes of y
+
+    Only operations that integers do exactly occur here; `exact.IntegerScaleHead` is its fixed-point
+    form, and the only one that codes files.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.hyper_channels
+        self.convolutions = nn.ModuleList(
+            (
+                Fp32Conv2d(width, width, 3, padding=1),
+                Fp32Conv2d(width, 4 * width, 1),
+                Fp32Conv2d(width, width, 3, padding=1),
+                Fp32Conv2d(width, 4 * width, 1),
+                Fp32Conv2d(width, config.latent_channels, 1),
+            )
+        )
+        self.offset = QualityTable(config.quality_anchors, config.latent_channels)
+        for convolution in self.layers[:-1]:
+            keep_variance_(convolution)
+        zero_(self.layers[-1])
+
+    @property
+    def layers(self) -> list[nn.Conv2d]:
+        """The five convolutions, in order."""
+        return [layer for layer in self.convolutions if isinstance(layer, nn.Conv2d)]
+
+    def forward(self, z_hat: Tensor, quality: Tensor) -> Tensor:
+        """Map z_hat (B, N, h, w) to real-valued scale indexes (B, M, 4h, 4w), not clamped."""
+        h = z_hat
+        *hidden, last = self.layers
+        for layer, convolution in enumerate(hidden):
+            h = convolution(h)
+            if layer % 2:
+                h = functional.pixel_shuffle(h, 2)
+            h = torch.maximum(h, h * LEAK)
+        indexes: Tensor = HEAD_UNIT * (last(h) + self.offset(quality))
+        return indexes
+
+
+class MeanFeatures(nn.Module):
+    """The float part of h_s: z_hat (B, N, h, w) to features for the means (B, N, 4h, 4w)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.hyper_channels
+        self.up1 = nn.Conv2d(width, 4 * width, 1)
+        self.block1 = Block(width)
+        self.up2 = nn.Conv2d(width, 4 * width, 1)
+        self.block2 = Block(width)
+        self.gain = QualityTable(config.quality_anchors, width)
+        for convolution in (self.up1, self.up2):
+            keep_variance_(convolution)
+
+    def forward(self, z_hat: Tensor, quality: Tensor) -> Tensor:
+        """Upsample twice; the last step adapts the features to the quality."""
+        h = self.block1(functional.pixel_shuffle(self.up1(z_hat), 2).float())
+        h = self.block2(functional.pixel_shuffle(self.up2(h), 2).float())
+        features: Tensor = h * self.gain(quality).exp()
+        return features
+
+
+class MeanContext(nn.Module):
+    """Means of y in four steps, each seeing all that the steps before it decoded.
+
+    Step s codes phase PHASE_ORDER[(s + g) % 4] of every 2x2 cell in channel quarter g.
+    Source: the quadtree partition of DCVC-DC (Li et al., CVPR 2023).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        latent, hyper, width = (
+            config.latent_channels,
+            config.hyper_channels,
+            config.context_channels,
+        )
+        self.first = Fp32Conv2d(hyper, latent, 1)
+        self.enter = nn.ModuleList(
+            Fp32Conv2d(latent + hyper, width, 1) for _ in range(NUM_STEPS - 1)
+        )
+        self.spread = Fp32Conv2d(width, width, 3, padding=1, groups=width)
+        self.block = Block(width)
+        self.leave = Fp32Conv2d(width, latent, 1)
+        for last in (self.first, self.leave):
+            zero_(last)
+
+    def forward(
+        self,
+        features: Tensor,
+        latent_shape: torch.Size,
+        exchange: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Run the four steps.
+
+        Args:
+            features: (B, N, h, w) from `MeanFeatures`.
+            latent_shape: (B, M, h, w) of y.
+            exchange: called once a step with the means (B, M, h, w) and the step's mask
+                (M, h, w) of 0 and 1; returns the normalised y_hat, zero outside the mask.
+
+        Returns:
+            Means (B, M, h, w), each taken from the step that codes its element.
+        """
+        masks = step_masks(latent_shape, features.device)
+        means = self.first(features)
+        chosen = means * masks[0]
+        known = exchange(means, masks[0])
+        for enter, mask in zip(self.enter, masks[1:], strict=True):
+            h = self.spread(enter(torch.cat((known, features), 1)))
+            means = self.leave(self.block(h))
+            chosen = chosen + means * mask
+            known = known + exchange(means, mask)
+        return chosen
+
+
+class HyperPrior(nn.Module):
+    """Prior of z: one discretised logistic per (quality anchor, channel)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.location = QualityTable(config.quality_anchors, config.hyper_channels)
+        self.log_scale = QualityTable(config.quality_anchors, config.hyper_channels)
+        nn.init.constant_(self.log_scale.values, -0.5)
+
+    def bits(self, z: Tensor, quality: Tensor) -> Tensor:
+        """Return -log2 P of z (B, N, h, w), elementwise."""
+        scale = self.log_scale(quality).exp()
+        centred = -(z - self.location(quality)).abs()  # the lower tail keeps its precision
+        likelihood = ((centred + 0.5) / scale).sigmoid() - ((centred - 0.5) / scale).sigmoid()
+        return -lower_bound(likelihood, MIN_LIKELIHOOD).log2()
+
+
+class ResidualPrior(nn.Module):
+    """Prior of y - mean: a Gaussian core with a Laplace tail, one learned shape for all symbols.
+
+    P(r) = (1 - w) G(r; s) + w L(r; k s), where s is the scale and w depends on the scale index.
+    Scales come in one shot from z, so what z and the context cannot place shows as a heavy tail,
+    most of all at small scales.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tail_logit = nn.Parameter(torch.tensor(-1.0))
+        self.tail_slope = nn.Parameter(torch.tensor(0.0))
+        self.tail_log_ratio = nn.Parameter(torch.tensor(0.7))
+
+    def likelihood(self, residual: Tensor, indexes: Tensor) -> Tensor:
+        """Return the probability of the unit interval around each residual, elementwise.
+
+        Args:
+            residual: y - mean, in quantiser steps.
+            indexes: real-valued scale indexes in [0, NUM_SCALES - 1].
+        """
+        scale = index_to_scale(indexes)
+        weight = (self.tail_logit + self.tail_slope * (indexes / NUM_SCALES)).sigmoid()
+        tail = _laplace_interval(residual, scale * self.tail_log_ratio.exp())
+        return torch.lerp(_gaussian_interval(residual, scale), tail, weight)
+
+    def bits(self, residual: Tensor, indexes: Tensor) -> Tensor:
+        """Return -log2 P of residuals under real-valued scale indexes, elementwise."""
+        bounded = -lower_bound(-lower_bound(indexes, 0.0), 1.0 - NUM_SCALES)
+        return -lower_bound(self.likelihood(residual, bounded), MIN_LIKELIHOOD).log2()
+
+
+def index_to_scale(indexes: Tensor) -> Tensor:
+    """Return the standard deviation that a (real-valued) scale index stands for."""
+    return MIN_SCALE * (OCTAVES_PER_SCALE * indexes).exp2()
+
+
+def step_masks(latent_shape: torch.Size, device: torch.device) -> list[Tensor]:
+    """Return the four masks (M, h, w) of 0.0 and 1.0 that `MeanContext` codes in order."""
+    _, channels, height, width = latent_shape
+    rows = torch.arange(height, device=device)[:, None] % 2
+    columns = torch.arange(width, device=device)[None, :] % 2
+    phase = 2 * rows + columns  # (h, w)
+    quarter = torch.arange(channels, device=device)[:, None, None] // (channels // 4)
+    order = torch.tensor(PHASE_ORDER, device=device)
+    return [(phase == order[(step + quarter) % 4]).float() for step in range(NUM_STEPS)]
+
+
+def replicate_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until both sides are multiples of `multiple`."""
+    height, width = x.shape[-2:]
+    pad = (0, -width % multiple, 0, -height % multiple)
+    return functional.pad(x, pad, mode="replicate") if any(pad) else x
+
+
+def _gaussian_interval(residual: Tensor, scale: Tensor) -> Tensor:
+    """Return the mass of a Gaussian within half a step of each residual."""
+    centred = -residual.abs()
+    factor = -(0.5**0.5) / scale
+    upper = torch.special.erfc((centred + 0.5) * factor)
+    lower = torch.special.erfc((centred - 0.5) * factor)
+    return 0.5 * (upper - lower)
+
+
+def _laplace_interval(residual: Tensor, scale: Tensor) -> Tensor:
+    """Return the mass of a Laplace distribution of parameter `scale` within half a step."""
+    distance = residual.abs()
+    near, far = distance - 0.5, distance + 0.5
+    above = 0.5 * (torch.exp(-near.abs() / scale) - torch.exp(-far / scale))  # where near >= 0
+    inside = 1 - 0.5 * (torch.exp(-near.abs() / scale) + torch.exp(-far / scale))
+    return torch.where(near >= 0, above, inside)

@@ -1,0 +1,194 @@
+"""The autoencoder as files use it: float16 weights, integer scale head, one image at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caecodec.config import HYPER_STRIDE, MAX_QUALITY, NUM_SCALES, ModelConfig
+from caecodec.container import QUALITY_UNIT
+from caecodec.errors import ModelError
+from caecodec.nn.autoencoder import MainAutoencoder
+from caecodec.nn.exact import IntegerLayer, IntegerScaleHead, export_scale_head
+from caecodec.tables import MAX_ESCAPED
+
+_TRAINING_ONLY = ("scale_head", "hyper_prior", "residual_prior")
+_NUM_LAYERS = 5
+
+Array = NDArray[Any]
+
+
+def freeze(model: MainAutoencoder) -> dict[str, Array]:
+    """Return the tensors of a weights file, the CDF tables aside."""
+    tensors: dict[str, Array] = {
+        name: value.detach().cpu().contiguous().to(torch.float16).numpy()
+        for name, value in model.state_dict().items()
+        if name.split(".")[0] not in _TRAINING_ONLY
+    }
+    head = export_scale_head(model.scale_head)
+    for number, layer in enumerate(head.layers):
+        tensors[f"scale_head.{number}.weight"] = layer.weight.numpy().astype(np.int16)
+        tensors[f"scale_head.{number}.bias"] = layer.bias.numpy()
+    tensors["scale_head.shifts"] = np.array([layer.shift for layer in head.layers], np.int32)
+    tensors["scale_head.offsets"] = head.offsets.numpy().astype(np.int32)
+    return tensors
+
+
+class FrozenAutoencoder:
+    """Inference on single images (batch of 1), for encoder, decoder and export.
+
+    Both directions get scale indexes from `scale_indexes` and means from `_walk`, so they cannot
+    drift apart.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tensors: dict[str, Array],
+        *,
+        head_dtype: torch.dtype = torch.float64,
+    ) -> None:
+        """Build the networks from the tensors of a weights file.
+
+        Raises:
+            ModelError: a tensor is missing, unknown, or of the wrong shape or type.
+        """
+        self.config = config
+        self._head = _build_head(config, tensors, head_dtype)
+        self._networks = _build_networks(config, tensors)
+        blocks = config.latent_blocks
+        self.analysis_halo = blocks + -(-config.encoder_blocks // 2)
+        """Latent positions around a tile that its latents depend on."""
+        self.synthesis_halo = blocks + -(-config.decoder_blocks // 2)
+        """Latent positions around a tile that its pixels depend on."""
+
+    def analyze(self, x: Tensor, quality_units: int) -> Tensor:
+        """Map x (1, 3, H, W) in [0, 1] to y (1, M, H/16, W/16), in quantiser steps."""
+        return self._networks.analyze(x, _quality(quality_units))
+
+    def hyper_symbols(self, y: Tensor, quality_units: int) -> Tensor:
+        """Return z symbols, int64 (N, ceil(h/4), ceil(w/4)), of y (1, M, h, w)."""
+        z: Tensor = self._networks.hyper_analysis(y, _quality(quality_units))
+        return z[0].round().long()
+
+    def scale_indexes(self, z: Tensor, quality_units: int, shape: tuple[int, int]) -> Tensor:
+        """Return the scale index of every y symbol, int64 (M, h, w); exact on every machine."""
+        height, width = shape
+        return self._head(z, quality_units)[:, :height, :width]
+
+    def hyper_indexes(self, shape: tuple[int, ...], quality_units: int) -> Tensor:
+        """Return the table of every z symbol, int64 (N, h, w): by nearest anchor and channel."""
+        steps = self.config.quality_anchors - 1
+        span = int(MAX_QUALITY) * QUALITY_UNIT
+        anchor = (2 * quality_units * steps + span) // (2 * span)
+        channels = torch.arange(shape[0])[:, None, None].expand(shape)
+        return NUM_SCALES + anchor * shape[0] + channels
+
+    def quantize(self, y: Tensor, z: Tensor, indexes: Tensor, quality_units: int) -> Tensor:
+        """Return y symbols, int64 (M, h, w): round(y - mean), 0 where the scale index is 0."""
+        coded = indexes > 0
+        bound = float(MAX_ESCAPED)
+        symbols, _ = self._walk(
+            z, tuple(y.shape[-2:]), quality_units,
+            lambda means: ((y - means).round() * coded).clamp(-bound, bound),
+        )  # fmt: skip
+        return symbols[0].long()
+
+    def dequantize(self, symbols: Tensor, z: Tensor, quality_units: int) -> Tensor:
+        """Return y_hat (1, M, h, w) = symbols + means, of symbols (M, h, w)."""
+        given = symbols[None].float()
+        _, y_hat = self._walk(z, tuple(symbols.shape[-2:]), quality_units, lambda _: given)
+        return y_hat
+
+    def synthesize(self, y_hat: Tensor, quality_units: int) -> Tensor:
+        """Map y_hat (1, M, h, w) to x_hat (1, 3, 16h, 16w), not clamped."""
+        return self._networks.synthesize(y_hat, _quality(quality_units))
+
+    def hyper_shape(self, shape: tuple[int, int]) -> tuple[int, int, int]:
+        """Return the shape of z for a latent of h x w positions."""
+        height, width = (-(-side // HYPER_STRIDE) for side in shape)
+        return self.config.hyper_channels, height, width
+
+    def _walk(
+        self,
+        z: Tensor,
+        shape: tuple[int, ...],
+        quality_units: int,
+        symbols_of: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Run the four steps; `symbols_of` gives the symbols once the means of a step are known."""
+        quality = _quality(quality_units)
+        height, width = shape
+        features = self._networks.mean_features(z[None].float(), quality)
+        features = features[..., :height, :width].contiguous(memory_format=torch.channels_last)
+        units = self._networks.mean_units(quality)
+        latent_shape = torch.Size((1, self.config.latent_channels, height, width))
+        symbols = torch.zeros(latent_shape)
+        y_hat = torch.zeros(latent_shape).contiguous(memory_format=torch.channels_last)
+
+        def exchange(means: Tensor, mask: Tensor) -> Tensor:
+            nonlocal symbols, y_hat
+            means = means * units
+            step = symbols_of(means) * mask
+            symbols = symbols + step
+            step = step + means * mask
+            y_hat = y_hat + step
+            return step / units
+
+        self._networks.mean_context(features, latent_shape, exchange)
+        return symbols, y_hat
+
+
+def _quality(quality_units: int) -> Tensor:
+    return torch.tensor([quality_units / QUALITY_UNIT], dtype=torch.float32)
+
+
+def _build_networks(config: ModelConfig, tensors: dict[str, Array]) -> MainAutoencoder:
+    state = {
+        name: torch.from_numpy(array.astype(np.float32))
+        for name, array in tensors.items()
+        if name.split(".")[0] not in (*_TRAINING_ONLY, "tables")
+    }
+    with torch.device("meta"):
+        model = MainAutoencoder(config)
+    for name in _TRAINING_ONLY:
+        delattr(model, name)
+    try:
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"the weights do not fit their configuration: {error}") from error
+    model.requires_grad_(requires_grad=False)
+    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def _build_head(
+    config: ModelConfig, tensors: dict[str, Array], dtype: torch.dtype
+) -> IntegerScaleHead:
+    try:
+        shifts = [int(shift) for shift in tensors["scale_head.shifts"]]
+        offsets = torch.from_numpy(tensors["scale_head.offsets"].astype(np.int64))
+        layers = [
+            IntegerLayer(
+                torch.from_numpy(tensors[f"scale_head.{number}.weight"].astype(np.int64)),
+                torch.from_numpy(tensors[f"scale_head.{number}.bias"].astype(np.int64)),
+                shifts[number],
+            )
+            for number in range(_NUM_LAYERS)
+        ]
+    except (KeyError, IndexError) as error:
+        raise ModelError(f"the weights lack a part of the scale head: {error}") from error
+    width, latent = config.hyper_channels, config.latent_channels
+    expected = [(width, 3), (4 * width, 1), (width, 3), (4 * width, 1), (latent, 1)]
+    for layer, (out, kernel) in zip(layers, expected, strict=True):
+        if layer.weight.shape != (out, width, kernel, kernel) or layer.bias.shape != (out,):
+            raise ModelError("a scale head layer has the wrong shape for the configuration")
+        if not 1 <= layer.shift <= 30 or layer.bias.abs().max() > 2**40:
+            raise ModelError("a scale head layer is beyond the range of exact arithmetic")
+    if offsets.shape != (config.quality_anchors, latent) or offsets.abs().max() > 2**24:
+        raise ModelError("the scale head's offsets have the wrong shape or range")
+    return IntegerScaleHead(layers, offsets, dtype=dtype)

@@ -1,0 +1,117 @@
+"""The few building blocks: convolution in float32, residual block, quality table, bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from caecodec.config import MAX_QUALITY
+
+
+class Fp32Conv2d(nn.Conv2d):
+    """A convolution that ignores autocast.
+
+    The linear path from pixels to latents and back carries values whose eighth bit is visible, so
+    it stays in float32 while the residual branches may run in bfloat16.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve in float32: (B, in, h, w) -> (B, out, h', w')."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+class Block(nn.Module):
+    """Residual block of 1x1 and depthwise 3x3 convolutions, no normalisation.
+
+        x ─┬─ 1x1 ─ SiLU ─ dw3x3 ─ 1x1 ─(+)─┬─ 1x1 (2C) ─ SiLU ─ 1x1 ─(+)─
+           └────────────────────────────┘   └───────────────────────┘
+
+    The last 1x1 of each branch starts at zero, so the block starts as the identity.
+    Source: the depthwise block of DCVC-RT (Jia et al., CVPR 2025), with expansion 2.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix_in = nn.Conv2d(channels, channels, 1)
+        self.mix_space = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.mix_out = nn.Conv2d(channels, channels, 1)
+        self.expand = nn.Conv2d(channels, 2 * channels, 1)
+        self.contract = nn.Conv2d(2 * channels, channels, 1)
+        for last in (self.mix_out, self.contract):
+            zero_(last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the shape of x, (B, C, h, w)."""
+        x = x + self.mix_out(self.mix_space(functional.silu(self.mix_in(x))))
+        return x + self.contract(functional.silu(self.expand(x)))
+
+
+class QualityTable(nn.Module):
+    """Per-channel values at equally spaced qualities, linear between them.
+
+    Source: the gain units of Cui et al. (CVPR 2021) and EVC (ICLR 2023).
+    """
+
+    def __init__(self, anchors: int, channels: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(anchors, channels))
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """Interpolate: quality (B,) in [0, 100] -> (B, C, 1, 1)."""
+        last = self.values.shape[0] - 1
+        position = quality * (last / MAX_QUALITY)
+        low = position.floor().clamp(0, last - 1)
+        fraction = (position - low)[:, None]
+        index = low.long()
+        values: Tensor = torch.lerp(self.values[index], self.values[index + 1], fraction)
+        return values[:, :, None, None]
+
+
+class _LowerBound(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x >= bound)
+        return x.clamp(min=bound)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        (grad,) = grads
+        return grad * (inside | (grad < 0)), None
+
+
+def lower_bound(x: Tensor, bound: float) -> Tensor:
+    """Return max(x, bound) whose gradient still passes where it would push x back up.
+
+    Source: CompressAI and TensorFlow Compression `LowerBound`.
+    """
+    bounded: Tensor = _LowerBound.apply(x, bound)  # type: ignore[no-untyped-call]
+    return bounded
+
+
+def round_straight_through(x: Tensor) -> Tensor:
+    """Round half to even; the gradient is that of the identity."""
+    return x + (x.round() - x).detach()
+
+
+def bias_of(convolution: nn.Conv2d) -> Tensor:
+    """Return the bias, which every convolution of this package has."""
+    if convolution.bias is None:
+        raise TypeError("a convolution without bias, expected one")
+    return convolution.bias
+
+
+def zero_(convolution: nn.Conv2d) -> None:
+    """Set weight and bias to zero, in place."""
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(bias_of(convolution))
+
+
+def keep_variance_(convolution: nn.Conv2d) -> None:
+    """Start so that a rectified input keeps its variance, in place (He et al., ICCV 2015)."""
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    nn.init.zeros_(bias_of(convolution))

@@ -1,0 +1,117 @@
+"""The analysis and synthesis transforms (g_a, g_s) and their start as a transform codec."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from caecodec.config import PATCH, ModelConfig
+from caecodec.nn.layers import Block, Fp32Conv2d, QualityTable, bias_of
+
+PATCH_VALUES = 3 * PATCH * PATCH
+
+
+class AnalysisTransform(nn.Module):
+    """g_a: image to latent, not yet scaled by the quality's gain.
+
+    x ─ unshuffle 8 ─ 1x1 ─ Blocks(C) ─ ×gain(quality) ─ 2x2 stride 2 ─ Blocks(M) ─ 1x1 ─ y
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, latent = config.channels, config.latent_channels
+        self.patch = Fp32Conv2d(PATCH_VALUES, width, 1)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(config.encoder_blocks)))
+        self.gain = QualityTable(config.quality_anchors, width)
+        self.down = Fp32Conv2d(width, latent, 2, stride=2)
+        self.latent_blocks = nn.Sequential(*(Block(latent) for _ in range(config.latent_blocks)))
+        self.project = Fp32Conv2d(latent, latent, 1)
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Map x (B, 3, H, W) in [0, 1], H and W multiples of 16, to (B, M, H/16, W/16)."""
+        h = self.blocks(self.patch(functional.pixel_unshuffle(x, PATCH)))  # (B, C, H/8, W/8)
+        h = self.down(h * self.gain(quality).exp())  # (B, M, H/16, W/16)
+        y: Tensor = self.project(self.latent_blocks(h))
+        return y
+
+
+class SynthesisTransform(nn.Module):
+    """g_s: latent, with the gain undone, to image.
+
+    y_hat ─ 1x1 ─ Blocks(M) ─ 1x1 ─ shuffle 2 ─ ×gain(quality) ─ Blocks(C) ─ 1x1 ─ shuffle 8 ─ x_hat
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, latent = config.channels, config.latent_channels
+        self.project = Fp32Conv2d(latent, latent, 1)
+        self.latent_blocks = nn.Sequential(*(Block(latent) for _ in range(config.latent_blocks)))
+        self.up = Fp32Conv2d(latent, 4 * width, 1)
+        self.gain = QualityTable(config.quality_anchors, width)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(config.decoder_blocks)))
+        self.patch = Fp32Conv2d(width, PATCH_VALUES, 1)
+
+    def forward(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """Map (B, M, H/16, W/16) to x_hat (B, 3, H, W), not clamped."""
+        h = self.up(self.latent_blocks(self.project(y_hat)))
+        h = functional.pixel_shuffle(h, 2)  # (B, C, H/8, W/8)
+        h = self.patch(self.blocks(h * self.gain(quality).exp()))
+        return functional.pixel_shuffle(h, PATCH)
+
+
+class PrincipalComponents:
+    """The best linear transform codec of a set of images: PCA of 8x8 patches, then of 2x2 cells.
+
+    Attributes:
+        patch_mean: (192,) mean patch, pixel_unshuffle order.
+        patch_basis: (192, C) orthonormal columns, by falling variance.
+        cell_basis: (4C, M) orthonormal columns over [4 k + 2 dy + dx].
+        latent_std: (M,) standard deviation of each coefficient, in units of x.
+    """
+
+    def __init__(self, images: Tensor, config: ModelConfig) -> None:
+        """Fit to images (B, 3, H, W) in [0, 1], H and W multiples of 16."""
+        patches = functional.pixel_unshuffle(images, PATCH)  # (B, 192, h, w)
+        self.patch_mean, self.patch_basis, _ = _fit(patches, config.channels)
+        coefficients = torch.einsum(
+            "bkhw,kc->bchw", patches - self.patch_mean[:, None, None], self.patch_basis
+        )
+        cells = functional.pixel_unshuffle(coefficients, 2)  # (B, 4C, h/2, w/2)
+        _, self.cell_basis, self.latent_std = _fit(cells, config.latent_channels)
+
+    def start(self, analysis: AnalysisTransform, synthesis: SynthesisTransform) -> None:
+        """Write the linear path into both transforms, in place."""
+        latent = self.cell_basis.shape[1]
+        width = self.patch_basis.shape[1]
+        with torch.no_grad():
+            for parameter in (*analysis.parameters(), *synthesis.parameters()):
+                if parameter.dtype != torch.float32:
+                    raise TypeError("the linear start needs float32 parameters")
+            _set(analysis.patch, self.patch_basis.T, -self.patch_basis.T @ self.patch_mean)
+            _set(synthesis.patch, self.patch_basis, self.patch_mean)
+            _set(analysis.down, self.cell_basis.T.reshape(latent, width, 2, 2))
+            _set(synthesis.up, self.cell_basis)
+            _set(analysis.project, torch.eye(latent))
+            _set(synthesis.project, torch.eye(latent))
+
+
+def _fit(x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean (K,), the first components (K, count), their standard deviations (count,)."""
+    rows = x.double().permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    mean = rows.mean(0)
+    variances, basis = torch.linalg.eigh(torch.cov(rows.T))
+    order = variances.argsort(descending=True)[:count]
+    basis = basis[:, order]
+    std = variances[order].clamp(min=1e-12).sqrt()
+    missing = count - basis.shape[1]  # more channels than values: the rest starts unused
+    return (
+        mean.float(),
+        functional.pad(basis, (0, missing)).float(),
+        functional.pad(std, (0, missing), value=1e-6).float(),
+    )
+
+
+def _set(convolution: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> None:
+    convolution.weight.copy_(weight.reshape(convolution.weight.shape))
+    bias_of(convolution).copy_(torch.zeros(len(weight)) if bias is None else bias)

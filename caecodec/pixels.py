@@ -1,0 +1,256 @@
+"""Images in and out: what is accepted, what is refused and how to help, alpha, metadata.
+
+Nothing is converted silently: an image that cannot be stored as it is raises ImageError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from caecodec.container import MAX_PIXELS, MAX_SIDE, METADATA_BOXES, Mode
+from caecodec.errors import FormatError, ImageError
+
+Pixels = NDArray[np.uint8]
+ImageLike = Image.Image | Pixels
+
+FORMATS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF",
+    ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM", ".pnm": "PPM",
+}  # fmt: skip
+"""Suffix -> Pillow format of the images that `decompress` writes."""
+IMAGE_SUFFIXES = frozenset(FORMATS)
+"""Suffixes by which a folder's images are found."""
+_KEEPS_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
+_KEEPS_METADATA = {"PNG", "JPEG", "WEBP", "AVIF", "TIFF"}
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 95},
+}
+_EXIF_PREFIX = b"Exif\0\0"
+_XMP_PNG_KEY = "XML:com.adobe.xmp"
+_XMP_TIFF_TAG = 700
+_PLAIN_MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}
+_WEBP_MAX_SIDE = 16_383
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """An image taken apart for coding.
+
+    Attributes:
+        mode: channels.
+        color: uint8 (H, W) for L and LA, (H, W, 3) for RGB and RGBA.
+        alpha: uint8 (H, W), or None.
+        metadata: any of icc_profile, exif (without the JPEG prefix), xmp, verbatim.
+    """
+
+    mode: Mode
+    color: Pixels
+    alpha: Pixels | None
+    metadata: dict[str, bytes]
+
+
+def open_image(source: Path | BinaryIO, name: str) -> Image.Image:
+    """Open and decode an image file.
+
+    Raises:
+        ImageError: it does not exist, is no image, is damaged, or is of a kind that is refused.
+    """
+    try:
+        with Image.open(source) as image:
+            _refuse(image)
+            image.load()
+            return image
+    except FileNotFoundError as error:
+        raise ImageError(f"no file {name}") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not an image that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} is too large: {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"cannot read {name}: {_first_line(error)}") from error
+
+
+def take_apart(image: ImageLike) -> Picture:
+    """Split a PIL image or a uint8 array (H, W), (H, W, 3), (H, W, 4) into what a file stores.
+
+    Raises:
+        ImageError: a mode, shape or dtype that would need a silent conversion.
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if not isinstance(image, Image.Image):
+        raise ImageError(f"a {type(image).__name__}, expected a PIL image or a uint8 array")
+    _refuse(image)
+    _check_size(image.width, image.height)
+    metadata = _metadata(image)
+    plain = image.convert(_target_mode(image))
+    array = np.array(plain)
+    mode = Mode[plain.mode]
+    if not mode.has_alpha:
+        return Picture(mode, array, None, metadata)
+    color = array[..., 0] if mode is Mode.LA else array[..., :3]
+    return Picture(mode, np.ascontiguousarray(color), array[..., -1].copy(), metadata)
+
+
+def put_together(picture: Picture) -> Image.Image:
+    """Inverse of `take_apart`; metadata goes to `info`."""
+    array = picture.color
+    if picture.alpha is not None:
+        array = np.dstack((array, picture.alpha))
+    image = Image.fromarray(array)
+    image.info.update(picture.metadata)
+    return image
+
+
+def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[str]:
+    """Write an image in a Pillow format, with its metadata.
+
+    Returns:
+        Names of the metadata that the format cannot hold.
+
+    Raises:
+        ImageError: the format has no alpha channel, or Pillow cannot write it.
+    """
+    if "A" in image.getbands() and image_format not in _KEEPS_ALPHA:
+        raise ImageError(f"{image_format} cannot hold alpha, choose .png, .webp, .avif or .tiff")
+    metadata = {name: image.info[name] for name in METADATA_BOXES if name in image.info}
+    options = dict(_SAVE_OPTIONS.get(image_format, {}))
+    kept = metadata if image_format in _KEEPS_METADATA else {}
+    options |= _metadata_options(kept, image_format)
+    bare = image.copy()
+    bare.info = {}
+    try:
+        bare.save(target, image_format, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ImageError(f"cannot write {image_format}: {_first_line(error)}") from error
+    return sorted(set(metadata) - set(kept))
+
+
+def encode_alpha(alpha: Pixels) -> bytes:
+    """Code an alpha plane (H, W) without loss: WebP or PNG, the smaller. FORMAT.md section 8."""
+    plane = Image.fromarray(alpha)
+    candidates = [_saved(plane, "PNG", optimize=True)]
+    if max(alpha.shape) <= _WEBP_MAX_SIDE:
+        candidates.append(_saved(plane, "WEBP", lossless=True, quality=100, method=4))
+    return min(candidates, key=len)
+
+
+def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
+    """Inverse of `encode_alpha`.
+
+    Raises:
+        FormatError: not a PNG or WebP image of this size.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as plane:
+            if plane.size != (width, height):
+                raise FormatError(
+                    f"alpha is {plane.width} x {plane.height}, expected {width} x {height}"
+                )
+            return np.array(plane.convert("L" if plane.format == "PNG" else "RGB"))[
+                ..., *((0,) if plane.format == "WEBP" else ())
+            ]
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise FormatError(
+            f"the alpha box is not a PNG or WebP image: {_first_line(error)}"
+        ) from error
+
+
+def _from_array(array: Pixels) -> Picture:
+    if array.dtype != np.uint8:
+        raise ImageError(f"an array of {array.dtype}, expected uint8: scale the values to 0..255")
+    if array.ndim == 2:
+        height, width = array.shape
+        channels = 1
+    elif array.ndim == 3 and array.shape[2] in (3, 4):
+        height, width, channels = array.shape
+    else:
+        raise ImageError(
+            f"an array of shape {array.shape}, expected (H, W), (H, W, 3) or (H, W, 4)"
+        )
+    _check_size(width, height)
+    alpha = array[..., 3].copy() if channels == Mode.RGBA else None
+    color = array if channels == 1 else array[..., :3]
+    return Picture(Mode(channels), np.ascontiguousarray(color), alpha, {})
+
+
+def _refuse(image: Image.Image) -> None:
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: a photo plus previews
+        raise ImageError(
+            "an animated or multi-page image is not supported: "
+            "extract the frame you want and compress that"
+        )
+    raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
+    if image.mode in {"I", "F"} or ";16" in image.mode or any(";16" in raw for raw in raw_modes):
+        raise ImageError(
+            "more than 8 bits per channel are not supported: convert to 8 bits per channel first"
+        )
+    if image.mode not in {*_PLAIN_MODES, "P", "PA"}:
+        raise ImageError(f"colour mode {image.mode} is not supported: convert to RGB first")
+
+
+def _check_size(width: int, height: int) -> None:
+    if not 1 <= width <= MAX_SIDE or not 1 <= height <= MAX_SIDE or width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{width} x {height} pixels, expected 1 to {MAX_SIDE} a side and at most "
+            f"{MAX_PIXELS} in all"
+        )
+
+
+def _target_mode(image: Image.Image) -> str:
+    """Return the plain mode that holds this image without loss."""
+    transparent = "transparency" in image.info
+    if image.mode in {"P", "PA"}:
+        return "RGBA" if transparent or image.mode == "PA" else "RGB"
+    mode = _PLAIN_MODES[image.mode]
+    if transparent and mode in {"L", "RGB"}:
+        return {"L": "LA", "RGB": "RGBA"}[mode]
+    return mode
+
+
+def _metadata(image: Image.Image) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    if image.info.get("icc_profile"):
+        found["icc_profile"] = bytes(image.info["icc_profile"])
+    if image.info.get("exif"):
+        found["exif"] = bytes(image.info["exif"]).removeprefix(_EXIF_PREFIX)
+    xmp = image.info.get("xmp") or image.info.get(_XMP_PNG_KEY)
+    if xmp:
+        found["xmp"] = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    return found
+
+
+def _metadata_options(metadata: Mapping[str, bytes], image_format: str) -> dict[str, Any]:
+    """Return the keyword arguments of Pillow's `save` that write the metadata."""
+    options: dict[str, Any] = dict(metadata)
+    if "exif" in options and image_format in {"JPEG", "WEBP", "AVIF"}:
+        options["exif"] = _EXIF_PREFIX + metadata["exif"]
+    if "xmp" in options and image_format == "PNG":
+        from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415 - only for PNG
+
+        chunks = PngInfo()
+        chunks.add_itxt(_XMP_PNG_KEY, options.pop("xmp").decode("utf-8", "surrogateescape"))
+        options["pnginfo"] = chunks
+    if "xmp" in options and image_format == "TIFF":
+        options["tiffinfo"] = {_XMP_TIFF_TAG: options.pop("xmp")}
+    return options
+
+
+def _saved(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0] or type(error).__name__

@@ -1,0 +1,318 @@
+"""The training loop: one command for a CPU, a GPU, and several processes under torchrun."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from caecodec.config import ModelConfig, rd_lambda
+from caecodec.errors import ConfigError
+from caecodec.nn.autoencoder import Estimate, MainAutoencoder
+from caecodec.nn.transforms import PrincipalComponents
+from caecodec.train.checkpoint import Checkpoint, load_checkpoint
+from caecodec.train.data import Crops
+from caecodec.train.muon import Muon
+from caecodec.train.settings import TrainSettings
+
+VALID_QUALITIES = (10.0, 50.0, 90.0)
+VALID_IMAGES = 8
+LOG_EVERY = 20
+
+
+class Status(NamedTuple):
+    """What a display shows after each step."""
+
+    fraction: float
+    step: int
+    loss: float
+    bpp: float
+    psnr: float
+
+
+class Display(Protocol):
+    """Called after each step of the first process."""
+
+    def __call__(self, status: Status) -> None:
+        """Show one step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How long to train: exactly one of steps and minutes."""
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.steps, self.minutes) if value is not None]
+        if len(given) != 1 or given[0] <= 0:
+            raise ConfigError("give either --steps or --minutes, a number above 0")
+
+    def fraction(self, step: int, seconds: float) -> float:
+        """Return the part of the budget that is spent, at most 1."""
+        spent = step / self.steps if self.steps else seconds / (60 * (self.minutes or 1))
+        return min(1.0, spent)
+
+
+class Trainer:
+    """One run: model, optimisers, averaged weights, logs and checkpoints.
+
+    Every process of a torchrun group builds one; rank 0 alone writes files.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a run consists of
+        self,
+        model_config: ModelConfig,
+        settings: TrainSettings,
+        *,
+        images: list[Tensor],
+        valid_images: list[Tensor] | None = None,
+        checkpoint_path: Path,
+        resume: bool = False,
+    ) -> None:
+        self.rank, self.world = _join_group()
+        self.device = _device(self.rank)
+        self.settings = settings
+        self.checkpoint_path = checkpoint_path
+        if settings.batch_size % self.world:
+            raise ConfigError(
+                f"batch_size {settings.batch_size} does not divide among {self.world} processes"
+            )
+        torch.manual_seed(settings.seed)
+        seed = settings.seed + 1 + self.rank
+        self.crops = Crops(images, settings.crop_size, device=self.device, seed=seed)
+        self.valid_images = (valid_images or [])[:VALID_IMAGES]
+        self.model = MainAutoencoder(model_config)
+        self.step, self.seconds, self.skipped = 0, 0.0, 0
+        restored = load_checkpoint(checkpoint_path) if resume else None
+        if not restored:
+            fit = Crops(images, settings.crop_size, device=torch.device("cpu"), seed=settings.seed)
+            self.model.start_linear(
+                PrincipalComponents(fit.batch(settings.pca_crops), model_config)
+            )
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(
+            self.model,
+            multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay),  # type: ignore[no-untyped-call]
+        )
+        self.optimizers = _optimizers(self.model, settings, self.device)
+        if restored:
+            self._restore(restored)
+        else:  # crops after a resume must not repeat those before it
+            seed += self.step
+        self.runner = _runner(self.model, self.device, self.world)
+        self.bfloat16 = _bfloat16_is_native(self.device)
+
+    def run(self, budget: Budget, display: Display | None = None) -> None:
+        """Train until the budget is spent; an interrupt saves a checkpoint and goes on upwards.
+
+        Writes `<checkpoint>.csv` (training) and `<checkpoint>.valid.csv` (validation) beside the
+        checkpoint.
+        """
+        started = time.monotonic() - self.seconds
+        saved = self.seconds
+        try:
+            while (fraction := self._agree(budget.fraction(self.step, self.seconds))) < 1:
+                estimate, loss = self._train_step(fraction)
+                self.seconds = time.monotonic() - started
+                if self.rank == 0:
+                    self._report(fraction, estimate, loss, display)
+                    if self.seconds - saved > 60 * self.settings.checkpoint_minutes:
+                        self.save()
+                        saved = self.seconds
+        finally:
+            if self.rank == 0:
+                self.save()
+        if self.rank == 0:
+            self.validate()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        Checkpoint(
+            model_config=self.model.config.to_dict(),
+            settings=dataclasses.asdict(self.settings),
+            model=self.model.state_dict(),
+            average=self.average.module.state_dict(),
+            optimizers=[optimizer.state_dict() for optimizer in self.optimizers],
+            step=self.step,
+            seconds=self.seconds,
+            skipped=self.skipped,
+        ).save(self.checkpoint_path)
+
+    @torch.no_grad()
+    def validate(self) -> None:
+        """Append the averaged weights' estimated rate and PSNR on validation images to a CSV."""
+        if not self.valid_images:
+            return
+        model = self.average.module.eval()
+        for quality in VALID_QUALITIES:
+            rates, psnrs = [], []
+            for image in self.valid_images:
+                height, width = (side - side % 64 for side in image.shape[1:])
+                x = image[None, :, :height, :width].to(self.device).float().div(255)
+                estimate = model(x, torch.tensor([quality], device=self.device))
+                rates.append(_bits(estimate).item() / (height * width))
+                psnrs.append(-10 * estimate.mse.log10().item())
+            row = (self.step, f"{self.seconds:.0f}", quality)
+            means = (sum(values) / len(values) for values in (rates, psnrs))
+            self._append(".valid.csv", VALID_COLUMNS, (*row, *(f"{mean:.4f}" for mean in means)))
+
+    def _train_step(self, fraction: float) -> tuple[Estimate, Tensor]:
+        settings = self.settings
+        rise = min(1.0, (self.step + 1) / settings.warmup_steps)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rise * (1 - fraction)
+        count = settings.batch_size // self.world
+        x, quality = self.crops.batch(count), self.crops.qualities(count)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            estimate = self.runner(x, quality)
+        loss = _loss(estimate, quality, x.shape[-2] * x.shape[-1])
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_clip)
+        if torch.isfinite(norm):
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.average.update_parameters(self.model)
+        else:
+            self.skipped += 1
+        self.model.zero_grad(set_to_none=True)
+        self.step += 1
+        return estimate, loss
+
+    def _report(
+        self, fraction: float, estimate: Estimate, loss: Tensor, display: Display | None
+    ) -> None:
+        if self.step % LOG_EVERY == 0 or display:
+            pixels = self.settings.crop_size**2
+            y_bpp, z_bpp = (
+                bits.mean().item() / pixels for bits in (estimate.y_bits, estimate.z_bits)
+            )
+            psnr = -10 * estimate.mse.log10().mean().item()
+            status = Status(fraction, self.step, loss.item(), y_bpp + z_bpp, psnr)
+            if display:
+                display(status)
+            if self.step % LOG_EVERY == 0:
+                row = (self.step, f"{self.seconds:.1f}", f"{status.loss:.4f}", f"{y_bpp:.4f}")
+                self._append(
+                    ".csv", LOG_COLUMNS, (*row, f"{z_bpp:.4f}", f"{psnr:.3f}", self.skipped)
+                )
+        if self.step % self.settings.valid_every == 0:
+            self.validate()
+
+    def _append(self, suffix: str, columns: tuple[str, ...], row: tuple[object, ...]) -> None:
+        path = self.checkpoint_path.with_name(self.checkpoint_path.name + suffix)
+        is_new = not path.exists()
+        with path.open("a", newline="") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            if is_new:
+                writer.writerow(columns)
+            writer.writerow(row)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self.model.load_state_dict(checkpoint.model)
+        self.average.module.load_state_dict(checkpoint.average)
+        self.average.n_averaged.fill_(1)
+        for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
+            optimizer.load_state_dict(state)
+        self.step, self.seconds = checkpoint.step, checkpoint.seconds
+        self.skipped = checkpoint.skipped
+
+    def _agree(self, fraction: float) -> float:
+        """Return the first process's value, so that all stop at the same step."""
+        if self.world == 1:
+            return fraction
+        shared = torch.tensor(fraction, device=self.device)
+        distributed.broadcast(shared, 0)
+        return shared.item()
+
+
+LOG_COLUMNS = ("step", "seconds", "loss", "y_bpp", "z_bpp", "psnr", "skipped")
+VALID_COLUMNS = ("step", "seconds", "quality", "bpp", "psnr")
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[None]:
+    """Leave the torchrun group, if any, when the run ends."""
+    try:
+        yield
+    finally:
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _bits(estimate: Estimate) -> Tensor:
+    return estimate.y_bits + estimate.z_bits
+
+
+def _loss(estimate: Estimate, quality: Tensor, pixels: int) -> Tensor:
+    """Return the mean of (bpp + lambda 255**2 MSE) / sqrt(lambda 255**2): no quality dominates."""
+    weight = torch.tensor([rd_lambda(value) * 255**2 for value in quality.tolist()])
+    weight = weight.to(quality.device)
+    return ((_bits(estimate) / pixels + weight * estimate.mse) / weight.sqrt()).mean()
+
+
+def _join_group() -> tuple[int, int]:
+    """Return (rank, processes); under torchrun, join its group."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return 0, 1
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return distributed.get_rank(), world
+
+
+def _device(rank: int) -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", rank % torch.cuda.device_count())
+    return torch.device("cpu")
+
+
+def _runner(model: MainAutoencoder, device: torch.device, world: int) -> Any:
+    runner: Any = DistributedDataParallel(model) if world > 1 else model
+    return torch.compile(runner) if device.type == "cuda" else runner
+
+
+def _bfloat16_is_native(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001
+
+
+def _optimizers(
+    model: MainAutoencoder, settings: TrainSettings, device: torch.device
+) -> list[torch.optim.Optimizer]:
+    """Give dense kernels to Muon and the rest to AdamW; remember each group's peak rate."""
+    matrices, vectors, priors = [], [], []
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 4 and parameter.shape[1] > 1:
+            matrices.append(parameter)
+        elif "prior" in name or "offset" in name:
+            priors.append(parameter)
+        else:
+            vectors.append(parameter)
+    half = _bfloat16_is_native(device)
+    muon = Muon(matrices, learning_rate=settings.matrix_learning_rate, half_precision=half)
+    adamw = torch.optim.AdamW(
+        [
+            {"params": vectors, "lr": settings.vector_learning_rate},
+            {"params": priors, "lr": settings.prior_learning_rate},
+        ],
+        betas=(0.9, 0.95),
+        weight_decay=0.0,
+    )
+    for optimizer in (muon, adamw):
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return [muon, adamw]

@@ -1,0 +1,132 @@
+"""Weights files: safetensors alone, named by the SHA-256 of their tensors.
+
+A weights file holds float16 networks, the fixed-point scale head, the integer CDF tables, and the
+configuration as JSON metadata. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from caecodec.config import NUM_SCALES, ModelConfig, model_config_from
+from caecodec.container import DIGEST_BYTES
+from caecodec.errors import ConfigError, ModelError
+from caecodec.tables import CodingTables, unpack_tables
+from caecodec.weights import SHIPPED, shipped_path
+
+FORMAT_NAME = "caecodec-weights-1"
+Array = NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A model as it is stored.
+
+    Attributes:
+        config: sizes of the networks.
+        tensors: name -> array; float16, or integers for `scale_head.*` and `tables.*`.
+        training: how it was trained, as plain values; informative.
+        path: where it was read from, or None.
+    """
+
+    config: ModelConfig
+    tensors: dict[str, Array]
+    training: dict[str, Any]
+    path: Path | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """The bytes that name the model in a file's header."""
+        return tensors_digest(self.tensors)[:DIGEST_BYTES]
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of stored values, the CDF tables aside."""
+        return sum(
+            array.size for name, array in self.tensors.items() if not name.startswith("tables.")
+        )
+
+    def tables(self) -> CodingTables:
+        """Return the tables of y (NUM_SCALES), then those of z (anchors * N).
+
+        Raises:
+            ModelError: a table is missing or malformed.
+        """
+        try:
+            tables = unpack_tables(self.tensors["tables.lengths"], self.tensors["tables.counts"])
+        except KeyError as error:
+            raise ModelError(f"the weights have no {error}, expected the CDF tables") from error
+        expected = NUM_SCALES + self.config.quality_anchors * self.config.hyper_channels
+        if len(tables) != expected:
+            raise ModelError(f"the weights hold {len(tables)} tables, expected {expected}")
+        return tables
+
+
+def tensors_digest(tensors: dict[str, Array]) -> bytes:
+    """Return the SHA-256 of names, dtypes, shapes and little-endian bytes, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name]
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name} {array.dtype.str[1:]} {list(array.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(little).data)
+    return digest.digest()
+
+
+def save_weights(weights: Weights, path: Path) -> None:
+    """Write a weights file."""
+    metadata = {
+        "format": FORMAT_NAME,
+        "config": json.dumps(weights.config.to_dict()),
+        "training": json.dumps(weights.training),
+    }
+    save_file(weights.tensors, path, metadata)
+
+
+def load_weights(path: Path) -> Weights:
+    """Read a weights file; hostile files end in an error, never in code that runs.
+
+    Raises:
+        ModelError: no such file, not safetensors, another format, or values that are not finite.
+    """
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            metadata = handle.metadata() or {}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ModelError(f"no weights file {path}") from error
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} is not a safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT_NAME:
+        raise ModelError(
+            f"{path} is not a caecodec weights file: its format is "
+            f"{metadata.get('format')!r}, expected {FORMAT_NAME!r}"
+        )
+    try:
+        config = model_config_from(json.loads(metadata["config"]))
+        training = json.loads(metadata.get("training", "{}"))
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise ModelError(f"{path} has no valid configuration: {error}") from error
+    for name, array in tensors.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelError(f"{path}: tensor {name} holds values that are not finite")
+    return Weights(config, tensors, training, path)
+
+
+def find_weights(model: str | Path) -> Weights:
+    """Load a shipped model by name, or any weights file by a path that ends in .safetensors.
+
+    Raises:
+        ModelError: no such model or file, or a file that is not valid.
+    """
+    is_path = str(model) not in SHIPPED and Path(model).suffix == ".safetensors"
+    return load_weights(Path(model) if is_path else shipped_path(str(model)))

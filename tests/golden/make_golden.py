@@ -1,0 +1,198 @@
+"""Write the toy model and the golden files. Never run by a test; see tests/golden/README.md.
+
+python tests/golden/make_golden.py          writes what does not exist yet
+python tests/golden/make_golden.py --model  trains the toy model anew: every golden file changes
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from caecodec.codec import Codec
+from caecodec.config import ModelConfig
+from caecodec.container import HEADER_BYTES
+from caecodec.train.export import export
+from caecodec.train.settings import TrainSettings
+from caecodec.train.trainer import Budget, Trainer
+
+GOLDEN = Path(__file__).parent
+TOY = GOLDEN / "toy.safetensors"
+CONFIG = ModelConfig(
+    channels=24,
+    latent_channels=32,
+    hyper_channels=8,
+    context_channels=16,
+    encoder_blocks=1,
+    decoder_blocks=1,
+    latent_blocks=1,
+    quality_anchors=3,
+)
+SETTINGS = TrainSettings(batch_size=8, crop_size=64, pca_crops=64, warmup_steps=20)
+STEPS = 600
+
+
+def synthetic_image(width: int, height: int, seed: int) -> np.ndarray:
+    """Draw smooth colour, a few edges and faint grain: uint8 (height, width, 3)."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
+    image = np.zeros((height, width, 3))
+    for _ in range(6):
+        angle, wave = random.uniform(0, np.pi), random.uniform(0.01, 0.2)
+        pattern = np.sin(wave * (rows * np.sin(angle) + columns * np.cos(angle)))
+        edge = pattern > random.uniform(-0.5, 0.5)
+        image += random.normal(0, 25, 3) * (edge if random.random() < 0.5 else pattern)[..., None]
+    image += 128 + random.normal(0, 3, image.shape)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def train_toy() -> None:
+    """Train and export the toy model."""
+    images = [
+        torch.from_numpy(synthetic_image(160, 160, seed)).permute(2, 0, 1) for seed in range(40)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "toy.ckpt"
+        trainer = Trainer(CONFIG, SETTINGS, images=images, checkpoint_path=checkpoint)
+        trainer.run(Budget(steps=STEPS))
+        print(export(checkpoint, images, TOY, num_crops=64))
+
+
+def cases() -> dict[str, tuple[Image.Image, float, int]]:
+    """Return name -> (image, quality, tile size) of the files that must decode for ever."""
+    color = synthetic_image(90, 70, 100)
+    alpha = np.linspace(0, 255, 90 * 70).reshape(70, 90).astype(np.uint8)
+    rgba = Image.fromarray(np.dstack((color, alpha)))
+    tagged = Image.fromarray(color)
+    tagged.info |= {"icc_profile": b"a profile", "exif": b"II*\0exif", "xmp": b"<x:xmpmeta/>"}
+    return {
+        "rgb-2x2": (Image.fromarray(color[:2, :2]), 50, 64),
+        "rgb-1x1": (Image.fromarray(color[:1, :1]), 0, 64),
+        "rgb-q0": (Image.fromarray(color), 0, 64),
+        "rgb-q37.25": (Image.fromarray(color), 37.25, 64),
+        "rgb-q100": (Image.fromarray(color), 100, 64),
+        "gray": (Image.fromarray(color[..., 1]), 60, 64),
+        "gray-alpha": (rgba.convert("LA"), 60, 64),
+        "rgb-alpha": (rgba, 60, 64),
+        "metadata": (tagged, 60, 64),
+        "tiles": (Image.fromarray(synthetic_image(200, 150, 101)), 60, 4),
+    }
+
+
+def write_decode(codec: Codec) -> None:
+    """Write each file, the pixels it decodes to here, and the CRC-32 of its symbols."""
+    folder = GOLDEN / "decode"
+    folder.mkdir(exist_ok=True)
+    for name, (image, quality, tile_size) in cases().items():
+        path = folder / f"{name}.cae"
+        if path.exists():
+            continue
+        encoder = Codec(TOY, tile_size=tile_size)
+        path.write_bytes(encoder.compress(image, quality=quality))
+        decoded = codec.decompress(path.read_bytes())
+        decoded.info.clear()
+        decoded.save(folder / f"{name}.png")
+        symbols = encoder.symbols(image, quality=quality)
+        crc = zlib.crc32(b"".join(values.astype("<i4").tobytes() for values, _ in symbols))
+        (folder / f"{name}.json").write_text(
+            json.dumps({"symbols_crc": f"{crc:08x}", "quality": quality, "mode": image.mode}) + "\n"
+        )
+
+
+def with_crc(data: bytes) -> bytes:
+    """Append the CRC-32 of data."""
+    return data + zlib.crc32(data).to_bytes(4, "little")
+
+
+def header_with(data: bytes, offset: int, value: bytes) -> bytes:
+    """Replace header bytes and mend the header's CRC-32."""
+    changed = data[:offset] + value + data[offset + len(value) :]
+    return with_crc(changed[: HEADER_BYTES - 4]) + data[HEADER_BYTES:]
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    """Frame a box."""
+    return with_crc(kind + len(content).to_bytes(4, "little") + content)
+
+
+def malformed(good: bytes) -> dict[str, tuple[bytes, str]]:
+    """Return name -> (bytes, error class) made from one good file of one tile."""
+    head, tile = good[:HEADER_BYTES], good[HEADER_BYTES:]
+    content = tile[8:-4]
+    flipped = bytearray(good)
+    flipped[-8] ^= 1
+    bomb = zlib.compress(bytes(65 * 2**20), 9)
+    return {
+        "empty": (b"", "TruncatedError"),
+        "png-magic": (b"\x89PNG\r\n\x1a\n" + good[8:], "BadMagicError"),
+        "text-mode-damage": (good.replace(b"\r\n", b"\n", 1), "BadMagicError"),
+        "newer-version": (header_with(good, 8, b"\x02"), "UnsupportedVersionError"),
+        "header-cut": (good[: HEADER_BYTES - 5], "TruncatedError"),
+        "header-flip": (good[:12] + b"\xff" + good[13:], "ChecksumMismatchError"),
+        "mode-zero": (header_with(good, 9, b"\x00"), "FormatError"),
+        "quality-beyond-100": (header_with(good, 10, b"\x11\x27"), "FormatError"),
+        "width-zero": (header_with(good, 12, b"\0\0"), "FormatError"),
+        "gigapixels": (header_with(good, 12, b"\xff\xff\xff\xff"), "LimitExceededError"),
+        "tile-size-beyond": (header_with(good, 24, b"\x08"), "FormatError"),
+        "reserved-set": (header_with(good, 25, b"\x01"), "FormatError"),
+        "unknown-model": (header_with(good, 16, bytes(8)), "UnknownModelError"),
+        "no-tile": (head, "TruncatedError"),
+        "tile-cut": (good[:-5], "TruncatedError"),
+        "length-past-end": (head + b"TILE\xff\xff\xff\x7f" + tile[8:], "TruncatedError"),
+        "payload-flip": (bytes(flipped), "ChecksumMismatchError"),
+        "payload-other-symbols": (
+            head + box(b"TILE", content[:4] + bytes([content[4] ^ 1]) + content[5:]),
+            "DesyncError",
+        ),
+        "payload-not-words": (head + box(b"TILE", content + b"\x01"), "FormatError"),
+        "payload-zero-word": (head + box(b"TILE", content + bytes(4)), "FormatError"),
+        "payload-too-long": (head + box(b"TILE", content + b"\x01\0\0\0"), "DesyncError"),
+        "tile-without-crc": (head + box(b"TILE", b"abc"), "FormatError"),
+        "trailing-byte": (good + b"\0", "FormatError"),
+        "more-tiles-than-grid": (good + tile, "FormatError"),
+        "unknown-critical-box": (head + box(b"XYZW", b"") + tile, "UnsupportedVersionError"),
+        "alpha-in-rgb": (head + box(b"ALPH", b"") + tile, "FormatError"),
+        "alpha-missing": (header_with(good, 9, b"\x04"), "FormatError"),
+        "alpha-not-an-image": (
+            header_with(good, 9, b"\x04")[:HEADER_BYTES] + box(b"ALPH", b"no image") + tile,
+            "FormatError",
+        ),
+        "metadata-repeated": (head + 2 * box(b"exif", zlib.compress(b"x")) + tile, "FormatError"),
+        "metadata-not-zlib": (head + box(b"exif", b"plain") + tile, "FormatError"),
+        "metadata-bomb": (head + box(b"xmp ", bomb) + tile, "LimitExceededError"),
+    }
+
+
+def write_errors() -> None:
+    """Write one file per abuse and the map of their error classes."""
+    folder = GOLDEN / "errors"
+    folder.mkdir(exist_ok=True)
+    good = (GOLDEN / "decode" / "rgb-2x2.cae").read_bytes()
+    expected = {}
+    for name, (data, error) in malformed(good).items():
+        path = folder / f"{name}.cae"
+        expected[path.name] = error
+        if not path.exists():
+            path.write_bytes(data)
+    (folder / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
+
+
+def main() -> None:
+    """Write what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", action="store_true", help="train the toy model anew")
+    if parser.parse_args().model:
+        train_toy()
+    write_decode(Codec(TOY))
+    write_errors()
+
+
+if __name__ == "__main__":
+    main()

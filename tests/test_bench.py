@@ -1,0 +1,350 @@
+"""The promises of caecodec.bench: rates are real bytes, means are means, results can be read."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from rich.console import Console
+
+from caecodec.bench.codecs import (
+    CAE_QUALITIES,
+    CODEC_NAMES,
+    ImageCodec,
+    library_versions,
+    make_codecs,
+)
+from caecodec.bench.report import format_table, write_results
+from caecodec.bench.runner import (
+    Point,
+    Record,
+    bd_matrix,
+    bd_rates,
+    load_dataset,
+    run_benchmark,
+    summarize,
+)
+from caecodec.errors import ConfigError, ImageError
+
+ALL_CURVES = ["cae", "png", "jpeg", "jpeg-444", "webp", "avif"]
+
+
+class WebPModel:
+    """Stands in for a `caecodec.codec.Codec`, so that these tests need no weights."""
+
+    def compress(self, image: Image.Image, *, quality: float) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, format="WEBP", quality=quality, method=0)
+        return buffer.getvalue()
+
+    def decompress(self, data: bytes) -> Image.Image:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def smooth_noise(width: int, height: int, *, seed: int = 0) -> Image.Image:
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def make_point(codec: str, bpp: float, psnr: float, *, quality: float = 50) -> Point:
+    return Point(codec, quality, 1, bpp, psnr, None, 0.1, 0.1)
+
+
+def make_curve(codec: str, *, factor: float = 1.0, shift: float = 0.0) -> list[Point]:
+    """PSNR of 30 dB at factor bpp, 5 dB more for every doubling."""
+    octaves = range(-2, 3)
+    return [make_point(codec, factor * 2.0**k, shift + 30 + 5 * k, quality=k + 2) for k in octaves]
+
+
+@pytest.fixture(scope="module")
+def images() -> list[tuple[str, Image.Image]]:
+    return [("a", smooth_noise(192, 176)), ("b", smooth_noise(96, 64, seed=1))]
+
+
+@pytest.fixture(scope="module")
+def records(images: list[tuple[str, Image.Image]]) -> list[Record]:
+    return run_benchmark(images, make_codecs(CODEC_NAMES, cae=WebPModel(), qualities=[20, 50, 80]))
+
+
+def test_each_codec_has_the_curves_and_qualities_that_it_names() -> None:
+    codecs = make_codecs(["avif", "webp", "jpeg", "png", "cae", "png"], cae=WebPModel())
+    assert [codec.name for codec in codecs] == ALL_CURVES
+    assert codecs[0].qualities == CAE_QUALITIES == tuple(range(0, 101, 10))
+    assert [codec.name for codec in codecs if codec.is_lossless] == ["png"]
+    assert len(codecs[1].qualities) == 1
+    assert all(list(codec.qualities) == sorted(set(codec.qualities)) for codec in codecs)
+
+
+def test_given_qualities_replace_those_of_every_lossy_codec() -> None:
+    codecs = make_codecs(CODEC_NAMES, cae=WebPModel(), qualities=[70, 30, 70])
+    assert {codec.qualities for codec in codecs if not codec.is_lossless} == {(30.0, 70.0)}
+    assert [codec.qualities for codec in codecs if codec.is_lossless] == [(100.0,)]
+
+
+def test_only_caecodec_takes_a_fraction_as_quality() -> None:
+    assert make_codecs(["cae"], cae=WebPModel(), qualities=[12.5])[0].qualities == (12.5,)
+    with pytest.raises(ConfigError, match="whole number for jpeg"):
+        make_codecs(["cae", "jpeg"], cae=WebPModel(), qualities=[12.5])
+
+
+@pytest.mark.parametrize("qualities", [[-1], [101], [math.nan], []])
+def test_a_quality_outside_0_to_100_is_refused(qualities: list[float]) -> None:
+    with pytest.raises(ConfigError, match="quality"):
+        make_codecs(["webp"], qualities=qualities)
+
+
+def test_an_unknown_codec_is_refused_with_the_valid_names() -> None:
+    with pytest.raises(ConfigError, match=r"'heic'.*cae, png, jpeg, webp, avif"):
+        make_codecs(["jpeg", "heic"])
+
+
+def test_caecodec_without_a_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no model"):
+        make_codecs(["cae"])
+
+
+def test_the_two_jpeg_curves_differ_in_chroma_subsampling() -> None:
+    image = smooth_noise(64, 64)
+    sampling = []
+    for codec in make_codecs(["jpeg"], qualities=[50]):
+        decoded = codec.decode(codec.encode(image, 50))
+        assert isinstance(decoded, JpegImageFile)
+        sampling.append([layer[1:3] for layer in decoded.layer])
+    assert sampling == [[(2, 2), (1, 1), (1, 1)], [(1, 1), (1, 1), (1, 1)]]
+
+
+def test_library_versions_name_what_made_the_bytes() -> None:
+    versions = library_versions()
+    assert set(versions) == {"Pillow", "libjpeg-turbo", "libwebp", "libavif"}
+    assert all(versions.values())
+
+
+def test_every_rate_is_the_length_of_the_encoded_bytes(
+    images: list[tuple[str, Image.Image]], records: list[Record]
+) -> None:
+    by_name = dict(images)
+    codecs = {codec.name: codec for codec in make_codecs(CODEC_NAMES, cae=WebPModel())}
+    assert {record.codec for record in records} == set(ALL_CURVES)
+    for record in records:
+        image = by_name[record.image]
+        data = codecs[record.codec].encode(image, record.quality)
+        assert record.num_bytes == len(data)
+        assert record.bpp == 8 * len(data) / (image.width * image.height)
+        assert (record.width, record.height) == image.size
+        assert min(record.encode_seconds, record.decode_seconds) > 0
+
+
+def test_a_lossless_codec_returns_the_image_itself(records: list[Record]) -> None:
+    assert all(math.isinf(record.psnr) == (record.codec == "png") for record in records)
+
+
+def test_ms_ssim_is_absent_when_a_side_is_160_pixels_or_less() -> None:
+    sizes = [(161, 170), (160, 170), (170, 160)]
+    images = [(str(size), smooth_noise(*size)) for size in sizes]
+    records = run_benchmark(images, make_codecs(["webp"], qualities=[80]))
+    assert 0.5 < (records[0].ms_ssim or 0) < 1
+    assert records[1].ms_ssim is records[2].ms_ssim is None
+
+
+def test_ms_ssim_of_an_equal_image_is_1(records: list[Record]) -> None:
+    lossless = [record.ms_ssim for record in records if record.codec == "png"]
+    assert lossless == [pytest.approx(1), None]
+
+
+def test_progress_counts_every_record_and_no_warm_up(images: list[tuple[str, Image.Image]]) -> None:
+    calls: list[tuple[int, int]] = []
+    codecs = make_codecs(["jpeg", "png"], qualities=[50])
+    run_benchmark(images, codecs, on_progress=lambda done, total, _: calls.append((done, total)))
+    assert calls == [(done, 6) for done in range(1, 7)]
+
+
+def test_each_codec_runs_once_before_it_is_timed() -> None:
+    encoded: list[float] = []
+
+    def encode(image: Image.Image, quality: float) -> bytes:
+        encoded.append(quality)
+        return WebPModel().compress(image, quality=quality)
+
+    codec = ImageCodec("spy", encode, WebPModel().decompress, (20.0, 60.0), is_lossless=False)
+    assert len(run_benchmark([("a", smooth_noise(16, 16))], [codec])) == 2
+    assert encoded == [20.0, 20.0, 60.0]
+
+
+def test_a_codec_that_changes_the_size_is_refused() -> None:
+    codec = dataclasses.replace(
+        make_codecs(["webp"], qualities=[50])[0], decode=lambda _: smooth_noise(16, 16)
+    )
+    with pytest.raises(ImageError, match="shape"):
+        run_benchmark([("a", smooth_noise(24, 16))], [codec])
+
+
+def test_summarize_averages_each_codec_and_quality_over_images() -> None:
+    first = Record("a", "webp", 50, 1000, 1000, 125_000, 1.0, 30.0, 0.9, 2.0, 0.2)
+    second = dataclasses.replace(
+        first, image="b", height=500, bpp=2.0, psnr=35.0, ms_ssim=None, encode_seconds=3.0
+    )
+    other = dataclasses.replace(first, quality=60, ms_ssim=None)
+    points = summarize([first, other, second])
+    assert [(point.codec, point.quality, point.num_images) for point in points] == [
+        ("webp", 50, 2),
+        ("webp", 60, 1),
+    ]
+    assert (points[0].bpp, points[0].psnr, points[0].ms_ssim) == (1.5, 32.5, 0.9)
+    assert points[0].encode_seconds_per_megapixel == pytest.approx(4.0)
+    assert points[0].decode_seconds_per_megapixel == pytest.approx(0.3)
+    assert points[1].ms_ssim is None
+
+
+def test_times_per_megapixel_are_medians_so_one_slow_image_does_not_matter() -> None:
+    record = Record("a", "webp", 50, 1000, 1000, 1, 1.0, 30.0, None, 1.0, 1.0)
+    slow = dataclasses.replace(record, encode_seconds=90.0, decode_seconds=90.0)
+    point = summarize([record, slow, record])[0]
+    assert point.encode_seconds_per_megapixel == point.decode_seconds_per_megapixel == 1.0
+
+
+def test_bd_rate_of_a_curve_against_itself_is_0() -> None:
+    points = make_curve("jpeg") + make_curve("webp")
+    assert bd_rates(points) == pytest.approx({"jpeg": 0, "webp": 0})
+
+
+@pytest.mark.parametrize(("factor", "percent"), [(0.5, -50), (2, 100), (0.9, -10)])
+def test_bd_rate_of_a_multiple_of_the_rate_is_that_change(factor: float, percent: float) -> None:
+    points = make_curve("jpeg") + make_curve("webp", factor=factor)
+    assert bd_rates(points)["webp"] == pytest.approx(percent)
+
+
+def test_bd_rate_is_absent_for_curves_that_do_not_overlap() -> None:
+    points = make_curve("jpeg") + make_curve("webp", shift=20)
+    assert bd_rates(points) == {"jpeg": pytest.approx(0), "webp": None}
+
+
+def test_bd_rate_is_absent_below_four_points_or_without_the_anchor() -> None:
+    points = make_curve("jpeg") + make_curve("webp")[:3]
+    assert bd_rates(points)["webp"] is None
+    assert bd_rates(points, "avif") == {"jpeg": None, "webp": None}
+
+
+def test_bd_rate_leaves_out_lossless_codecs_and_points_that_gain_nothing() -> None:
+    wasted = make_point("webp", 8.0, 39.0)
+    lossless = make_point("png", 10.0, math.inf)
+    points = [*make_curve("jpeg"), *make_curve("webp", factor=0.5), wasted, lossless]
+    assert bd_rates(points) == pytest.approx({"jpeg": 0, "webp": -50})
+
+
+def test_bd_rate_of_caecodec_uses_10_to_90_of_its_default_qualities() -> None:
+    good = [make_point("cae", 2 ** (q / 20), 25 + q / 5, quality=q) for q in CAE_QUALITIES]
+    bad_end = [dataclasses.replace(good[0], bpp=0.01), *good[1:-1]]
+    inner = make_curve("jpeg") + good[1:-1]
+    assert bd_rates([*make_curve("jpeg"), *bad_end, good[-1]]) == bd_rates(inner)
+    assert bd_rates([*make_curve("jpeg"), *bad_end]) != bd_rates(inner)
+
+
+def test_the_bd_matrix_compares_every_lossy_codec_with_every_anchor_present() -> None:
+    points = [*make_curve("jpeg"), *make_curve("webp", factor=0.5), make_point("png", 9, math.inf)]
+    assert bd_matrix(points) == {
+        "jpeg": pytest.approx({"jpeg": 0, "webp": -50}),
+        "webp": pytest.approx({"jpeg": 100, "webp": 0}),
+    }
+
+
+def test_the_table_has_one_row_per_point_and_the_bd_rates() -> None:
+    points = [*make_curve("jpeg"), *make_curve("webp", factor=0.5), make_point("png", 9, math.inf)]
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(format_table(points, bd_matrix(points)))
+    lines = console.export_text().splitlines()
+    assert sum("0.100" in line for line in lines) == len(points)
+    assert any(line.split() == ["webp", "-50.0", "-"] for line in lines)
+    assert any("lossless" in line for line in lines)
+
+
+def test_results_are_written_as_csv_json_svg_and_png(tmp_path: Path, records: list[Record]) -> None:
+    points = summarize(records)
+    bd = bd_matrix(points)
+    folder = tmp_path / "new" / "results"
+    write_results(folder, records, points, bd, metadata={"dataset": "noise", "seed": 0})
+    with (folder / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [field.name for field in dataclasses.fields(Record)]
+    assert [int(row["num_bytes"]) for row in rows] == [record.num_bytes for record in records]
+    assert {row["ms_ssim"] for row in rows if row["image"] == "b"} == {""}
+    content = json.loads((folder / "results.json").read_text())
+    assert content["metadata"] == {"dataset": "noise", "seed": 0}
+    assert content["bd_rates"] == bd
+    assert len(content["points"]) == len(points)
+    assert [point["psnr"] for point in content["points"] if point["codec"] == "png"] == [None]
+    assert ET.parse(folder / "rd.svg").getroot().tag.endswith("svg")
+    with Image.open(folder / "rd.png") as plot:
+        plot.verify()
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path, records: list[Record]) -> None:
+    points = summarize(records)
+    for name in ("one", "two"):
+        write_results(tmp_path / name, records, points, bd_matrix(points), metadata={})
+    for file in ("results.csv", "results.json", "rd.svg", "rd.png"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_benchmark_of_png_alone_can_be_written(tmp_path: Path) -> None:
+    records = run_benchmark([("a", smooth_noise(16, 16))], make_codecs(["png"]))
+    write_results(tmp_path, records, summarize(records), {}, metadata={"dataset": "noise"})
+    assert (tmp_path / "rd.png").stat().st_size > 0
+
+
+def test_a_dataset_is_every_image_below_the_folder_in_order_as_rgb(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "notes.txt").write_text("no image")
+    image = smooth_noise(24, 16)
+    image.convert("L").save(tmp_path / "sub" / "gray.png")
+    image.convert("P").save(tmp_path / "b.PNG", transparency=b"\x00\x80")
+    image.convert("RGBA").save(tmp_path / "a.webp", lossless=True)
+    images = load_dataset(tmp_path)
+    assert [name for name, _ in images] == ["a.webp", "b.PNG", "sub/gray.png"]
+    assert {(image.mode, image.size) for _, image in images} == {("RGB", (24, 16))}
+
+
+def test_a_dataset_leaves_metadata_behind(tmp_path: Path) -> None:
+    smooth_noise(24, 16).save(tmp_path / "a.png", icc_profile=b"x" * 500)
+    assert load_dataset(tmp_path)[0][1].info == {}
+
+
+def test_a_dataset_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no image"):
+        load_dataset(tmp_path)
+    with pytest.raises(ImageError, match="not a folder"):
+        load_dataset(tmp_path / "missing")
+
+
+def test_a_damaged_or_16_bit_image_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ImageError, match="8 bits"):
+        load_dataset(tmp_path)
+    (tmp_path / "deep.png").write_bytes(b"not an image")
+    with pytest.raises(ImageError, match=r"cannot decode .*deep\.png"):
+        load_dataset(tmp_path)
+
+
+def test_a_missing_dependency_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bjontegaard", None)
+    with pytest.raises(ConfigError, match=r"bjontegaard.*caecodec\[bench\]"):
+        bd_rates(make_curve("jpeg"))
+
+
+def test_importing_the_benchmark_loads_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys, caecodec.bench.report, caecodec.metrics; "
+        "assert not {'torch', 'matplotlib', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
