@@ -90,10 +90,7 @@ class Codec:
             ConfigError: quality out of range.
         """
         picture = take_apart(image)
-        height, width = picture.color.shape[:2]
-        header = Header(
-            picture.mode, quality_to_units(quality), width, height, self.digest, self._tile_size
-        )
+        header = self._header(picture, quality)
         tiles = tuple(self._compress_tile(picture.color, tile, header) for tile in header.grid)
         alpha = None if picture.alpha is None else encode_alpha(picture.alpha)
         return pack(Container(header, tiles, alpha, picture.metadata))
@@ -106,36 +103,59 @@ class Codec:
             FormatError: the bytes are not a valid file; the message says where.
             UnknownModelError: the file was made with another model.
         """
-        container = unpack(data)
+        container = self._unpack(data)
         header = container.header
-        if header.digest != self.digest:
-            raise UnknownModelError(
-                f"the file was made with model {header.digest.hex()}, this is {self.digest.hex()}: "
-                "give its weights file"
-            )
         alpha = None
         if container.alpha is not None:
             alpha = decode_alpha(container.alpha, header.width, header.height)
-        y_hat = torch.zeros(
-            (1, self.weights.config.latent_channels, *_sides(header.grid.bounds))
-        ).contiguous(memory_format=torch.channels_last)
-        for number, (region, tile) in enumerate(zip(header.grid, container.tiles, strict=True)):
-            y_hat[..., region.rows, region.columns] = self._decompress_tile(
-                tile, region, header, f"tile {number}"
+        channels = self.weights.config.latent_channels
+        y_hat = torch.zeros((1, channels, *_sides(header.grid.bounds)))
+        y_hat = y_hat.contiguous(memory_format=torch.channels_last)
+        for number, region in enumerate(header.grid):
+            z, symbols, _ = self._decode_tile(container, number, region)
+            y_hat[..., region.rows, region.columns] = self._model.dequantize(
+                symbols, z, header.quality_units
             )
         color = self._synthesize(y_hat, header)
         return put_together(Picture(header.mode, color, alpha, container.metadata))
 
+    @torch.inference_mode()
     def symbols(self, image: ImageLike, *, quality: float) -> list[tuple[IntArray, IntArray]]:
-        """Return (symbols, table indexes), z before y, of every tile: what a file codes."""
+        """Return (symbols, table indexes), z before y, of every tile: what `compress` codes."""
         picture = take_apart(image)
-        height, width = picture.color.shape[:2]
-        header = Header(
-            picture.mode, quality_to_units(quality), width, height, self.digest, self._tile_size
-        )
-        with torch.inference_mode():
-            pairs = [self._sections(picture.color, tile, header) for tile in header.grid]
+        header = self._header(picture, quality)
+        pairs = [self._sections(picture.color, tile, header) for tile in header.grid]
         return [section for pair in pairs for section in pair]
+
+    @torch.inference_mode()
+    def file_symbols(self, data: bytes) -> list[tuple[IntArray, IntArray]]:
+        """Return (symbols, table indexes), z before y, of every tile of a file; no pixels are made.
+
+        Raises:
+            FormatError, UnknownModelError: as `decompress`.
+        """
+        container = self._unpack(data)
+        sections = []
+        for number, region in enumerate(container.header.grid):
+            z, symbols, indexes = self._decode_tile(container, number, region)
+            z_indexes = self._model.hyper_indexes(z.shape, container.header.quality_units)
+            sections += [(_flat(z), _flat(z_indexes)), (_flat(symbols), _flat(indexes))]
+        return sections
+
+    def _header(self, picture: Picture, quality: float) -> Header:
+        height, width = picture.color.shape[:2]
+        units = quality_to_units(quality)
+        return Header(picture.mode, units, width, height, self.digest, self._tile_size)
+
+    def _unpack(self, data: bytes) -> Container:
+        container = unpack(data)
+        digest = container.header.digest
+        if digest != self.digest:
+            raise UnknownModelError(
+                f"the file was made with model {digest.hex()}, this is {self.digest.hex()}: "
+                "give its weights file"
+            )
+        return container
 
     def _compress_tile(self, color: Pixels, tile: Region, header: Header) -> Tile:
         sections = self._sections(color, tile, header)
@@ -157,24 +177,26 @@ class Codec:
             (_flat(symbols), _flat(indexes)),
         ]
 
-    def _decompress_tile(self, tile: Tile, region: Region, header: Header, name: str) -> Tensor:
-        units = header.quality_units
+    def _decode_tile(
+        self, container: Container, number: int, region: Region
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z symbols, y symbols and scale indexes of one tile, checked against its CRC."""
+        units, tile = container.header.quality_units, container.tiles[number]
         try:
             decoder = self._coder.decoder(tile.payload)
             shape = self._model.hyper_shape(_sides(region))
             z_symbols = decoder.decode(_flat(self._model.hyper_indexes(shape, units)))
-            z = torch.from_numpy(z_symbols.reshape(shape)).long()
+            z = torch.from_numpy(z_symbols).long().reshape(shape)
             indexes = self._model.scale_indexes(z, units, _sides(region))
             y_symbols = decoder.decode(_flat(indexes))
             decoder.finish()
         except FormatError as error:
-            raise type(error)(f"{name}: {error}") from error
+            raise type(error)(f"tile {number}: {error}") from error
         if _symbols_crc(z_symbols, y_symbols) != tile.symbols_crc:
             raise DesyncError(
-                f"{name}: the payload is whole, but its symbols are not those encoded"
+                f"tile {number}: the payload is whole, but its symbols are not those encoded"
             )
-        symbols = torch.from_numpy(y_symbols).reshape(indexes.shape)
-        return self._model.dequantize(symbols, z, units)
+        return z, torch.from_numpy(y_symbols).reshape(indexes.shape), indexes
 
     def _analyze(self, color: Pixels, tile: Region, header: Header) -> Tensor:
         """Return y of one tile, from its pixels and a halo of real ones around it."""

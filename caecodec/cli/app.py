@@ -6,6 +6,7 @@ import enum
 import io
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -237,8 +238,9 @@ def bench(
     from caecodec.cli.benchmark import run  # noqa: PLC0415
 
     names = [name.strip() for name in codecs.split(",") if name.strip()]
+    numbers = _numbers(qualities)
     codec = _codec(model or "main") if "cae" in names else None
-    run(dataset, names, _numbers(qualities), out, codec)
+    run(dataset, names, numbers, out, codec)
 
 
 @app.command()
@@ -298,6 +300,7 @@ def export(
 
 def main() -> None:
     """Run the command line."""
+    warnings.filterwarnings("ignore", module="PIL")  # Pillow's doubts about odd metadata
     app()
 
 

@@ -163,7 +163,7 @@ def _build_networks(config: ModelConfig, tensors: dict[str, Array]) -> MainAutoe
     except RuntimeError as error:
         raise ModelError(f"the weights do not fit their configuration: {error}") from error
     model.requires_grad_(requires_grad=False)
-    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def _build_head(

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make_golden import TOY, synthetic_image
+from PIL import Image
+
+import caecodec
+from caecodec.codec import Codec, to_uint8, to_unit
+from caecodec.errors import ConfigError, ImageError, UnknownModelError
+from caecodec.metrics import psnr
+from caecodec.nn.entropy_models import replicate_to_multiple
+from caecodec.pixels import take_apart
+
+LAW = settings(max_examples=25, deadline=None)
+
+
+@LAW
+@given(width=st.integers(1, 130), height=st.integers(1, 130), quality=st.floats(0, 100))
+def test_every_size_comes_back_as_it_was(
+    toy: Codec, width: int, height: int, quality: float
+) -> None:
+    decoded = toy.decompress(toy.compress(synthetic_image(width, height, 1), quality=quality))
+    assert decoded.size == (width, height)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA"])
+def test_every_8_bit_mode_comes_back_in_its_plain_form(
+    toy: Codec, photo: np.ndarray, mode: str
+) -> None:
+    image = Image.fromarray(photo).convert("P" if mode == "PA" else mode)
+    image = image.convert("PA") if mode == "PA" else image
+    plain = {"1": "L", "P": "RGB", "PA": "RGBA"}.get(mode, mode)
+    assert toy.decompress(toy.compress(image)).mode == plain
+
+
+@pytest.mark.parametrize("shape", [(70, 90), (70, 90, 3), (70, 90, 4)])
+def test_arrays_are_images(toy: Codec, shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    decoded = np.array(toy.decompress(toy.compress(array)))
+    assert decoded.shape == shape
+    assert decoded.dtype == np.uint8
+
+
+def test_an_array_and_its_image_give_the_same_bytes(toy: Codec, photo: np.ndarray) -> None:
+    assert toy.compress(photo) == toy.compress(Image.fromarray(photo))
+
+
+def test_alpha_is_lossless(toy: Codec, photo: np.ndarray) -> None:
+    alpha = np.random.default_rng(1).integers(0, 256, photo.shape[:2], dtype=np.uint8)
+    decoded = toy.decompress(toy.compress(np.dstack((photo, alpha)), quality=10))
+    assert np.array_equal(np.array(decoded)[..., 3], alpha)
+
+
+def test_alpha_wider_than_webp_allows_is_lossless(toy: Codec) -> None:
+    image = np.zeros((1, 16_500, 4), np.uint8)
+    image[..., 3] = np.arange(16_500) % 251
+    decoded = np.array(toy.decompress(toy.compress(image, quality=0)))
+    assert np.array_equal(decoded[..., 3], image[..., 3])
+
+
+def test_gray_decodes_close_to_gray(toy: Codec, photo: np.ndarray) -> None:
+    gray = photo[..., 1]
+    assert psnr(gray, np.array(toy.decompress(toy.compress(gray, quality=90)))) > 28
+
+
+def test_metadata_comes_back_verbatim(toy: Codec, photo: np.ndarray) -> None:
+    image = Image.fromarray(photo)
+    image.info |= {"icc_profile": b"icc\0", "exif": b"Exif\0\0II*\0", "xmp": b"<x/>"}
+    info = toy.decompress(toy.compress(image)).info
+    assert (info["icc_profile"], info["exif"], info["xmp"]) == (b"icc\0", b"II*\0", b"<x/>")
+
+
+def test_size_and_psnr_rise_with_quality(toy: Codec) -> None:
+    image = synthetic_image(128, 128, 3)
+    files = [toy.compress(image, quality=quality) for quality in range(0, 101, 20)]
+    psnrs = [psnr(image, np.array(toy.decompress(data))) for data in files]
+    assert [len(data) for data in files] == sorted(len(data) for data in files)
+    assert psnrs == sorted(psnrs)
+    assert psnrs[-1] > psnrs[0] + 3
+
+
+def test_the_same_image_gives_the_same_bytes(toy: Codec, photo: np.ndarray) -> None:
+    assert toy.compress(photo, quality=33.3) == toy.compress(photo, quality=33.3)
+
+
+def test_decoded_symbols_are_the_encoded_ones(toy: Codec, photo: np.ndarray) -> None:
+    encoded = toy.symbols(photo, quality=70)
+    decoded = toy.file_symbols(toy.compress(photo, quality=70))
+    for (symbols, indexes), (symbols_back, indexes_back) in zip(encoded, decoded, strict=True):
+        assert np.array_equal(symbols, symbols_back)
+        assert np.array_equal(indexes, indexes_back)
+
+
+def test_tiles_leave_no_seam() -> None:
+    """Tiled synthesis equals synthesis of the same latents in one piece, up to float noise."""
+    image = synthetic_image(200, 150, 5)
+    tiled, whole = Codec(TOY, tile_size=4), Codec(TOY)
+    container = tiled._unpack(tiled.compress(image, quality=80))
+    header = container.header
+    with torch.inference_mode():
+        y_hat = torch.zeros((1, 32, header.grid.bounds.height, header.grid.bounds.width))
+        for number, region in enumerate(header.grid):
+            z, symbols, _ = tiled._decode_tile(container, number, region)
+            y_hat[..., region.rows, region.columns] = tiled._model.dequantize(
+                symbols, z, header.quality_units
+            )
+        one_piece = whole._model.synthesize(y_hat, header.quality_units)[..., :150, :200]
+        pieces = tiled._synthesize(y_hat, header)
+    difference = to_uint8(one_piece, is_gray=False).astype(int) - pieces
+    assert np.abs(difference).max() <= 1
+    assert np.count_nonzero(difference) < 20
+
+
+def test_tiled_analysis_equals_analysis_in_one_piece() -> None:
+    image = synthetic_image(200, 150, 6)
+    tiled, whole = Codec(TOY, tile_size=4), Codec(TOY)
+    with torch.inference_mode():
+        header = tiled._header(take_apart(image), 80)
+        y = whole._model.analyze(replicate_to_multiple(to_unit(image), 16), 8000)
+        for tile in header.grid:
+            piece = tiled._analyze(image, tile, header)
+            torch.testing.assert_close(piece, y[..., tile.rows, tile.columns])
+
+
+def test_to_uint8_clamps_and_rounds_half_to_even() -> None:
+    levels = torch.tensor([-1.0, 0.5, 1.5, 2.5, 300.0]) / 255
+    x_hat = levels.reshape(1, 1, 1, 5).expand(1, 3, 1, 5)
+    assert to_uint8(x_hat, is_gray=False)[0, :, 0].tolist() == [0, 0, 2, 2, 255]
+    assert to_uint8(x_hat, is_gray=True)[0].tolist() == [0, 0, 2, 2, 255]
+
+
+@pytest.mark.parametrize("quality", [-0.1, 100.1, float("nan"), float("inf")])
+def test_quality_outside_0_to_100_is_refused(toy: Codec, photo: np.ndarray, quality: float) -> None:
+    with pytest.raises(ConfigError, match="0 to 100"):
+        toy.compress(photo, quality=quality)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4), np.uint16),
+        np.zeros((4, 4), np.float32),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(4, np.uint8),
+    ],
+)
+def test_arrays_of_other_kinds_are_refused(toy: Codec, array: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="expected"):
+        toy.compress(array)
+
+
+def test_a_file_of_another_model_is_named(toy: Codec, photo: np.ndarray) -> None:
+    data = toy.compress(photo)
+    with pytest.raises(UnknownModelError, match=toy.digest.hex()):
+        caecodec.decompress(data)
+
+
+def test_the_module_functions_are_the_codec(toy: Codec, photo: np.ndarray) -> None:
+    data = caecodec.compress(photo, quality=40, model=TOY)
+    assert data == toy.compress(photo, quality=40)
+    decoded = caecodec.decompress(data, model=TOY)
+    assert np.array_equal(np.array(decoded), np.array(toy.decompress(data)))
+
+
+def test_file_bits_are_what_the_tables_promise(toy: Codec) -> None:
+    """At most 1 % and 400 bits above the sum of -log2 P of the symbols, never below it."""
+    image = synthetic_image(256, 192, 8)
+    for quality in (0, 50, 100):
+        promised = sum(toy.tables.bits(*pair) for pair in toy.symbols(image, quality=quality))
+        bits = 8 * len(toy.compress(image, quality=quality))
+        assert promised <= bits <= 1.01 * promised + 400 + 64

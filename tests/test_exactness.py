@@ -1,0 +1,105 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from make_golden import TOY, synthetic_image
+
+from caecodec.codec import Codec
+from caecodec.config import ModelConfig
+from caecodec.nn.entropy_models import ScaleHead
+from caecodec.nn.exact import IntegerScaleHead, export_scale_head, interpolate_offsets
+from caecodec.weights import SHIPPED, shipped_path
+
+PROBE = Path(__file__).with_name("exactness_probe.py")
+ENVIRONMENTS = [
+    {"PROBE_THREADS": "1"},
+    {"ATEN_CPU_CAPABILITY": "default"},
+    {"ATEN_CPU_CAPABILITY": "avx2"},
+    {"ATEN_CPU_CAPABILITY": "avx512"},
+    {"ONEDNN_MAX_CPU_ISA": "SSE41"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+]
+MODELS = [TOY, *(shipped_path(name) for name in SHIPPED)]
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda path: path.stem)
+def reference(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, int, np.ndarray]:
+    """A model, a file it made here, the CRC of its symbols and indexes, and its pixels."""
+    folder = tmp_path_factory.mktemp("exact")
+    path = folder / "image.cae"
+    path.write_bytes(Codec(request.param).compress(synthetic_image(300, 200, 9), quality=85))
+    crc, pixels = probe(request.param, path, folder / "reference.npy", {})
+    return request.param, path, crc, pixels
+
+
+def probe(
+    model: Path, path: Path, out: Path, environment: dict[str, str]
+) -> tuple[int, np.ndarray]:
+    done = subprocess.run(
+        [sys.executable, PROBE, model, path, out],
+        env=os.environ | environment,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return json.loads(done.stdout)["crc"], np.load(out)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda env: "-".join(*env.items()))
+def test_symbols_do_not_depend_on_threads_or_instruction_sets(
+    reference: tuple[Path, Path, int, np.ndarray], environment: dict[str, str], tmp_path: Path
+) -> None:
+    model, path, crc, pixels = reference
+    other_crc, other_pixels = probe(model, path, tmp_path / "out.npy", environment)
+    assert other_crc == crc
+    assert np.abs(other_pixels.astype(int) - pixels).max() <= 2
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+def test_the_scale_head_in_int64_equals_float64(model: Path) -> None:
+    image = synthetic_image(200, 120, 10)
+    for quality in (0.0, 42.42, 100.0):
+        data = Codec(model).compress(image, quality=quality)
+        floats = Codec(model).file_symbols(data)
+        integers = Codec(model, head_dtype=torch.int64).file_symbols(data)
+        for (symbols, indexes), (symbols64, indexes64) in zip(floats, integers, strict=True):
+            assert np.array_equal(symbols, symbols64)
+            assert np.array_equal(indexes, indexes64)
+
+
+def test_int64_and_float64_agree_on_extreme_hyper_latents(toy: Codec) -> None:
+    head = toy._model._head
+    integers = IntegerScaleHead(head.layers, head.offsets, dtype=torch.int64)
+    z = torch.randint(-127, 128, (8, 5, 7), generator=torch.Generator().manual_seed(0))
+    for units in (0, 1, 4999, 5000, 10_000):
+        assert torch.equal(head(z, units), integers(z, units))
+
+
+def test_fixed_point_follows_the_trained_head_within_one_index() -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(latent_channels=32, hyper_channels=16, quality_anchors=3)
+    head = ScaleHead(config)
+    torch.nn.init.normal_(head.layers[-1].weight, std=0.1)
+    torch.nn.init.uniform_(head.layers[-1].bias, 1, 6)
+    torch.nn.init.uniform_(head.offset.values, -1, 1)
+    z = torch.randint(-5, 6, (16, 6, 6))
+    exact = export_scale_head(head)(z, 3_700)
+    trained = head(z[None].float(), torch.tensor([37.0]))[0].clamp(0, 63)
+    assert (exact - trained).abs().max() <= 0.6
+    assert exact.float().std() > 1
+
+
+def test_offsets_are_linear_between_anchors_in_integers() -> None:
+    offsets = torch.tensor([[0, -100], [1000, 100], [3000, 101]])
+    assert interpolate_offsets(offsets, 0).tolist() == [0, -100]
+    assert interpolate_offsets(offsets, 2_500).tolist() == [500, 0]
+    assert interpolate_offsets(offsets, 7_501).tolist() == [2000, 100]
+    assert interpolate_offsets(offsets, 10_000).tolist() == [3000, 101]

@@ -1,0 +1,162 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from caecodec.container import Mode
+from caecodec.errors import FormatError, ImageError
+from caecodec.pixels import (
+    FORMATS,
+    decode_alpha,
+    encode_alpha,
+    open_image,
+    put_together,
+    save_image,
+    take_apart,
+)
+
+RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+METADATA = {
+    "icc_profile": b"a profile",
+    "exif": b"II*\0\x08\0\0\0" + bytes(6),
+    "xmp": b"<x:xmpmeta/>",
+}
+
+
+def saved(image: Image.Image, suffix: str, **options: object) -> io.BytesIO:
+    buffer = io.BytesIO()
+    image.save(buffer, FORMATS[suffix], **options)
+    buffer.seek(0)
+    return buffer
+
+
+def test_a_16_bit_png_is_refused_with_advice() -> None:
+    gray = Image.fromarray(np.zeros((4, 4), np.uint16))
+    with pytest.raises(ImageError, match="convert to 8 bits"):
+        open_image(saved(gray, ".png"), "deep.png")
+
+
+def test_a_16_bit_rgb_png_is_refused_though_pillow_would_cut_it() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    rows = zlib.compress(2 * (b"\0" + bytes(12)))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match="convert to 8 bits"):
+        open_image(io.BytesIO(png), "deep.png")
+
+
+def test_cmyk_is_refused_with_advice() -> None:
+    with pytest.raises(ImageError, match="convert to RGB"):
+        open_image(saved(Image.new("CMYK", (4, 4)), ".jpg"), "print.jpg")
+
+
+def test_an_animation_is_refused_with_advice() -> None:
+    buffer = io.BytesIO()
+    frames = [Image.fromarray(np.roll(RGB, shift, 1)) for shift in range(3)]
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    buffer.seek(0)
+    with pytest.raises(ImageError, match="extract the frame"):
+        open_image(buffer, "moving.webp")
+
+
+@pytest.mark.parametrize("data", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n rest"])
+def test_bytes_that_are_no_image_are_one_clear_line(data: bytes) -> None:
+    with pytest.raises(ImageError) as caught:
+        open_image(io.BytesIO(data), "broken.png")
+    assert "broken.png" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tiff", ".bmp", ".ppm"])
+def test_a_truncated_image_is_refused(suffix: str) -> None:
+    whole = saved(Image.fromarray(np.tile(RGB, (20, 20, 1))), suffix).getvalue()
+    with pytest.raises(ImageError):
+        open_image(io.BytesIO(whole[: len(whole) // 2]), "half")
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "CMYK", "YCbCr", "LAB", "HSV"])
+def test_other_modes_are_refused_and_never_converted(mode: str) -> None:
+    with pytest.raises(ImageError, match="convert"):
+        take_apart(Image.new(mode, (3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("1", Mode.L), ("L", Mode.L), ("LA", Mode.LA), ("RGB", Mode.RGB), ("RGBA", Mode.RGBA)],
+)
+def test_plain_modes_keep_their_channels(mode: str, expected: Mode) -> None:
+    image = Image.fromarray(RGB).convert(mode)
+    picture = take_apart(image)
+    assert picture.mode is expected
+    assert (picture.alpha is not None) == expected.has_alpha
+    assert np.array_equal(np.array(put_together(picture)), np.array(image.convert(expected.name)))
+
+
+def test_a_palette_with_transparency_becomes_rgba() -> None:
+    image = Image.fromarray(RGB).convert("P", palette=Image.Palette.ADAPTIVE)
+    assert take_apart(image).mode is Mode.RGB
+    image.info["transparency"] = 0
+    assert take_apart(image).mode is Mode.RGBA
+
+
+def test_a_transparent_colour_becomes_alpha() -> None:
+    image = Image.fromarray(RGB)
+    image.info["transparency"] = tuple(int(value) for value in RGB[0, 0])
+    picture = take_apart(image)
+    assert picture.mode is Mode.RGBA
+    assert picture.alpha is not None
+    assert picture.alpha[0, 0] == 0
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tiff"])
+def test_metadata_survives_a_way_through_every_format_that_has_it(suffix: str) -> None:
+    image = Image.fromarray(RGB)
+    image.info |= METADATA
+    buffer = io.BytesIO()
+    assert save_image(image, buffer, FORMATS[suffix]) == []
+    found = take_apart(open_image(io.BytesIO(buffer.getvalue()), "image")).metadata
+    assert found["icc_profile"] == METADATA["icc_profile"]
+    assert found["xmp"] == METADATA["xmp"]
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".bmp"])
+def test_metadata_that_a_format_cannot_hold_is_named(suffix: str) -> None:
+    image = Image.fromarray(RGB)
+    image.info |= METADATA
+    assert save_image(image, io.BytesIO(), FORMATS[suffix]) == ["exif", "icc_profile", "xmp"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".ppm"])
+def test_alpha_is_never_dropped_silently(suffix: str) -> None:
+    with pytest.raises(ImageError, match="alpha"):
+        save_image(Image.new("RGBA", (3, 3)), io.BytesIO(), FORMATS[suffix])
+
+
+def test_exif_is_kept_without_the_jpeg_prefix() -> None:
+    image = Image.fromarray(RGB)
+    image.info["exif"] = b"Exif\0\0" + METADATA["exif"]
+    assert take_apart(image).metadata["exif"] == METADATA["exif"]
+
+
+@pytest.mark.parametrize("kind", ["constant", "ramp", "noise"])
+def test_alpha_planes_round_trip(kind: str) -> None:
+    shape = (31, 47)
+    plane = {
+        "constant": np.full(shape, 200, np.uint8),
+        "ramp": np.linspace(0, 255, 31 * 47).reshape(shape).astype(np.uint8),
+        "noise": np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8),
+    }[kind]
+    assert np.array_equal(decode_alpha(encode_alpha(plane), 47, 31), plane)
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", encode_alpha(np.zeros((3, 3), np.uint8))])
+def test_a_bad_alpha_plane_is_a_format_error(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        decode_alpha(data, 4, 4)

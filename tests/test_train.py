@@ -1,0 +1,283 @@
+import csv
+import dataclasses
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from make_golden import CONFIG, SETTINGS, synthetic_image
+from PIL import Image
+
+from caecodec.codec import Codec
+from caecodec.config import ModelConfig, model_config_from, optimal_step, rd_lambda
+from caecodec.errors import ConfigError, ImageError, ModelError
+from caecodec.nn.autoencoder import MainAutoencoder
+from caecodec.nn.entropy_models import ResidualPrior, step_masks
+from caecodec.nn.layers import lower_bound, round_straight_through
+from caecodec.nn.transforms import PrincipalComponents
+from caecodec.train.checkpoint import load_checkpoint
+from caecodec.train.data import Crops, load_images
+from caecodec.train.export import export
+from caecodec.train.muon import orthogonalize
+from caecodec.train.settings import TrainSettings, load_config
+from caecodec.train.trainer import Budget, Trainer
+
+CPU = torch.device("cpu")
+
+
+def tensors(count: int = 6, size: int = 96) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(synthetic_image(size, size, seed)).permute(2, 0, 1)
+        for seed in range(count)
+    ]
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(3):
+        Image.fromarray(synthetic_image(96, 80, seed)).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture
+def toy_toml(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.toml"
+    model = "".join(f"{name} = {value}\n" for name, value in CONFIG.to_dict().items())
+    path.write_text(f"[model]\n{model}\n[train]\nbatch_size = 4\ncrop_size = 64\npca_crops = 8\n")
+    return path
+
+
+def make_trainer(path: Path, **options: object) -> Trainer:
+    settings = dataclasses.replace(SETTINGS, pca_crops=16, valid_every=10, ema_decay=0.9)
+    return Trainer(CONFIG, settings, images=tensors(), checkpoint_path=path, **options)  # type: ignore[arg-type]
+
+
+def test_training_overfits_a_few_images(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run.ckpt", valid_images=tensors(2))
+    trainer.run(Budget(steps=60))
+    with (tmp_path / "run.ckpt.csv").open() as handle:
+        losses = [float(row["loss"]) for row in csv.DictReader(handle)]
+    with (tmp_path / "run.ckpt.valid.csv").open() as handle:
+        valid = [row for row in csv.DictReader(handle) if row["quality"] == "10.0"]
+    assert len(losses) == 3
+    assert float(valid[-1]["psnr"]) > float(valid[0]["psnr"]) + 0.1
+    assert float(valid[-1]["bpp"]) < float(valid[0]["bpp"])
+    assert trainer.skipped == 0
+
+
+def test_a_run_resumes_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    make_trainer(path).run(Budget(steps=3))
+    first = load_checkpoint(path)
+    resumed = make_trainer(path, resume=True)
+    assert resumed.step == first.step == 3
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, first.model[name]), name
+    resumed.run(Budget(steps=5))
+    assert load_checkpoint(path).step == 5
+
+
+def test_an_interrupt_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    trainer = make_trainer(path)
+
+    def interrupt(_: object) -> None:
+        if trainer.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(Budget(steps=50), interrupt)
+    assert load_checkpoint(path).step == 2
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run.ckpt")
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.crops.batch = lambda count: torch.full((count, 3, 64, 64), float("nan"))  # type: ignore[method-assign]
+    trainer.run(Budget(steps=2))
+    assert trainer.skipped == 2
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_the_command_trains_exports_and_compresses(
+    image_folder: Path, toy_toml: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine.safetensors"
+    command = [sys.executable, "-m", "caecodec", "train", image_folder, "--out", out]
+    done = subprocess.run(
+        [*command, "--steps", "3", "--config", toy_toml, "--valid", image_folder],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "estimated by the float model" in done.stderr
+    codec = Codec(out)
+    assert codec.weights.config == CONFIG
+    assert codec.weights.training["steps"] == 3
+    image = synthetic_image(50, 40, 1)
+    assert codec.decompress(codec.compress(image)).size == (50, 40)
+
+
+def test_torchrun_trains_with_two_processes(
+    image_folder: Path, toy_toml: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine.safetensors"
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         "-m", "caecodec", "train", image_folder, "--out", out, "--steps", "2",
+         "--config", toy_toml],
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(out.with_suffix(".ckpt")).step == 2
+    assert Codec(out).weights.training["steps"] == 2
+
+
+def test_export_costs_little_rate_and_keeps_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    make_trainer(path).run(Budget(steps=5))
+    report = export(path, tensors(), tmp_path / "out.safetensors", num_crops=8)
+    assert report.loss_percent < 0.5
+    assert Codec(tmp_path / "out.safetensors").weights.config == CONFIG
+
+
+def test_the_linear_start_is_a_transform_codec() -> None:
+    """Before any step, high quality already reconstructs what M coefficients can hold."""
+    torch.manual_seed(0)
+    config = ModelConfig(latent_channels=256, hyper_channels=8, context_channels=8)
+    model = MainAutoencoder(config).eval()
+    crops = Crops(tensors(8, 128), 64, device=CPU, seed=0)
+    model.start_linear(PrincipalComponents(crops.batch(64), config))
+    x = crops.batch(8)
+    with torch.inference_mode():
+        coarse, fine = (model(x, torch.full((8,), quality)).mse.mean() for quality in (0.0, 100.0))
+    assert -10 * fine.log10() > 30
+    assert -10 * coarse.log10() < -10 * fine.log10() - 3
+
+
+def test_training_estimates_no_less_than_evaluation() -> None:
+    """Uniform noise bounds rounding from above, up to sampling."""
+    torch.manual_seed(0)
+    model = MainAutoencoder(CONFIG)
+    crops = Crops(tensors(), 64, device=CPU, seed=0)
+    model.start_linear(PrincipalComponents(crops.batch(32), CONFIG))
+    x, quality = crops.batch(8), torch.full((8,), 80.0)
+    with torch.inference_mode():
+        noisy = model.train()(x, quality).y_bits.sum()
+        rounded = model.eval()(x, quality).y_bits.sum()
+    assert noisy > 0.97 * rounded
+
+
+def test_each_latent_is_coded_in_exactly_one_step() -> None:
+    masks = step_masks(torch.Size((1, 8, 5, 7)), CPU)
+    assert torch.equal(sum(masks), torch.ones(8, 5, 7))
+    for mask in masks:
+        quarters = mask[::2, :4, :6]
+        assert quarters.sum((1, 2)).unique().tolist() == [6]
+
+
+def test_the_residual_prior_sums_to_one() -> None:
+    residuals = torch.arange(-3000.0, 3001.0)
+    for index in (0.0, 20.0, 45.0):
+        total = ResidualPrior().likelihood(residuals, torch.full_like(residuals, index)).sum()
+        assert total.item() == pytest.approx(1, abs=1e-3)
+
+
+def test_muon_updates_are_near_orthogonal() -> None:
+    matrices = torch.randn(3, 12, 30, generator=torch.Generator().manual_seed(0))
+    singular = torch.linalg.svdvals(orthogonalize(matrices))
+    assert singular.min() > 0.5
+    assert singular.max() < 1.3
+    assert orthogonalize(matrices.mT).shape == (3, 30, 12)
+
+
+def test_gradients_pass_where_they_help() -> None:
+    x = torch.tensor([-1.0, -1.0, 2.0], requires_grad=True)
+    (lower_bound(x, 0.0) * torch.tensor([1.0, -1.0, 1.0])).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0.0, -1.0, 1.0]
+    y = torch.tensor([0.4, 1.6], requires_grad=True)
+    round_straight_through(y).sum().backward()
+    assert y.grad is not None
+    assert y.grad.tolist() == [1.0, 1.0]
+
+
+def test_lambda_is_log_uniform_and_steps_shrink_with_quality() -> None:
+    assert rd_lambda(0) == pytest.approx(0.001)
+    assert rd_lambda(100) == pytest.approx(0.15)
+    assert rd_lambda(50) == pytest.approx((0.001 * 0.15) ** 0.5)
+    assert optimal_step(0) > optimal_step(50) > optimal_step(100)
+
+
+def test_crops_repeat_for_a_seed_and_fill_small_images() -> None:
+    images = [torch.randint(0, 256, (3, 40, 100), dtype=torch.uint8)]
+    first, second = (Crops(images, 64, device=CPU, seed=3).batch(4) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == (4, 3, 64, 64)
+    assert 0 <= first.min() <= first.max() <= 1
+
+
+def test_images_load_from_folders_and_tar_shards(image_folder: Path) -> None:
+    with tarfile.open(image_folder / "shard.tar", "w") as shard:
+        shard.add(image_folder / "0.png", "inside/0.png")
+    images = load_images(image_folder)
+    assert [tuple(image.shape) for image in images] == 4 * [(3, 80, 96)]
+
+
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no image"):
+        load_images(tmp_path)
+    with pytest.raises(ImageError, match="not a folder"):
+        load_images(tmp_path / "none")
+    (tmp_path / "bad.png").write_bytes(b"no")
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        load_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[model]\nchannels = 0\n",
+        "[model]\nlatent_channels = 30\n",
+        "[model]\nwidth = 3\n",
+        "[train]\ncrop_size = 100\n",
+        "[train]\nbatch_size = 'many'\n",
+        "[train]\nspeed = 3\n",
+        "[other]\n",
+        "not toml",
+    ],
+)
+def test_bad_configurations_are_one_clear_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        load_config(path)
+
+
+def test_configurations_round_trip() -> None:
+    assert model_config_from(CONFIG.to_dict()) == CONFIG
+    with pytest.raises(ConfigError):
+        TrainSettings(batch_size=0)
+
+
+@pytest.mark.parametrize(
+    "budget", [{}, {"steps": 1, "minutes": 1.0}, {"steps": 0}, {"minutes": -1.0}]
+)
+def test_a_budget_is_steps_or_minutes(budget: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        Budget(**budget)  # type: ignore[arg-type]
+
+
+def test_checkpoints_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="without --resume"):
+        load_checkpoint(tmp_path / "none.ckpt")
+    (tmp_path / "bad.ckpt").write_bytes(np.random.default_rng(0).bytes(100))
+    with pytest.raises(ModelError, match="not a caecodec checkpoint"):
+        load_checkpoint(tmp_path / "bad.ckpt")
