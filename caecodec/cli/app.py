@@ -124,6 +124,7 @@ def decompress(
     """Decompress .cae files to images.
 
     Two paths of which the second ends in an image suffix mean IN OUT; otherwise all are inputs.
+    PNG, WebP, TIFF, BMP and PPM outputs are lossless; JPEG and AVIF are written at quality 95.
 
     Examples:
       caecodec decompress photo.cae
