@@ -15,6 +15,7 @@ from torch import Tensor
 from caecodec.config import MAX_QUALITY, MIN_QUALITY, STRIDE
 from caecodec.container import (
     QUALITY_UNIT,
+    TILE_SIZES,
     Container,
     Header,
     Tile,
@@ -67,11 +68,14 @@ class Codec:
 
         Raises:
             ModelError: no such model, or a weights file that is not valid.
+            ConfigError: a tile size that the format does not have.
         """
         weights = model if isinstance(model, Weights) else find_weights(model)
         self.weights = weights
         self.digest = weights.digest
         self.tables = weights.tables()
+        if tile_size not in TILE_SIZES:
+            raise ConfigError(f"tile_size is {tile_size}, expected one of {TILE_SIZES}")
         self._tile_size = tile_size
         self._coder = EntropyCoder(self.tables)
         self._model = FrozenAutoencoder(weights.config, weights.tensors, head_dtype=head_dtype)

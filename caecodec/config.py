@@ -29,6 +29,8 @@ OCTAVES_PER_SCALE = 0.16
 
 MAX_SIZE = 4096
 """Largest value of any field of a `ModelConfig`."""
+MAX_Z_TABLES = 2**15
+"""Most CDF tables for z: with those of y, a table index fits in 16 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,11 @@ class ModelConfig:
         if self.latent_channels % 4:
             raise ConfigError(
                 f"latent_channels is {self.latent_channels}, expected a multiple of 4"
+            )
+        num_tables = self.quality_anchors * self.hyper_channels
+        if num_tables > MAX_Z_TABLES:
+            raise ConfigError(
+                f"quality_anchors x hyper_channels is {num_tables}, expected at most {MAX_Z_TABLES}"
             )
         if self.quality_anchors < 2:
             raise ConfigError("quality_anchors is 1, expected at least 2")

@@ -29,6 +29,9 @@ DIGEST_BYTES = 8
 QUALITY_UNIT = 100
 """Header units per quality point."""
 
+TILE_SIZES = (4, 8, 16, 32, 64, 128)
+"""Sides of a tile, in latent positions."""
+
 _HEADER = struct.Struct("<BBHHH8sBB")  # 18 bytes after the magic, then the CRC-32
 _BOX = struct.Struct("<4sI")
 _CRC = struct.Struct("<I")
@@ -162,7 +165,7 @@ def unpack(data: bytes) -> Container:
             tiles.append(_unpack_tile(box))
         elif tiles:
             raise FormatError(
-                f"box {_name(box)} at byte {box.offset} follows a tile, expected tiles last"
+                f"box {box.kind!r} at byte {box.offset} follows a tile, expected tiles last"
             )
         elif box.kind == ALPHA_BOX and alpha is None and header.mode.has_alpha:
             alpha = box.content
@@ -214,7 +217,7 @@ def _check_header(fields: tuple[int, int, int, int, int, bytes, int, int]) -> He
         raise FormatError(f"{width} x {height} pixels at byte 12, expected at least 1 x 1")
     if width * height > MAX_PIXELS:
         raise LimitExceededError(f"{width} x {height} pixels, expected at most {MAX_PIXELS} in all")
-    if not 2 <= tile_log2 <= 7:
+    if 2**tile_log2 not in TILE_SIZES:
         raise FormatError(f"tile size 2**{tile_log2} at byte 24, expected 2**2 to 2**7")
     if reserved:
         raise FormatError(f"reserved byte 25 is {reserved}, expected 0")

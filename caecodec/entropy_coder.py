@@ -34,7 +34,7 @@ class EntropyCoder:
 
         Returns:
             Payload: little-endian 32-bit words. Its bits exceed `CodingTables.bits` of the same
-            symbols by at most 64, plus 0.01 %.
+            symbols by at most 64, plus 0.02 %.
 
         Raises:
             SymbolRangeError: a symbol beyond MAX_ESCAPED, or not 0 where the table is empty.
@@ -62,7 +62,9 @@ class EntropyCoder:
         return self._models[index]
 
     def _push(self, coder: stream.stack.AnsCoder, symbols: IntArray, indexes: IntArray) -> None:
-        if symbols.size and np.abs(symbols).max() > MAX_ESCAPED:
+        if symbols.shape != indexes.shape:
+            raise SymbolRangeError(f"{symbols.size} symbols, but {indexes.size} indexes")
+        if symbols.size and max(symbols.max(), -int(symbols.min())) > MAX_ESCAPED:
             raise SymbolRangeError(f"a symbol exceeds {MAX_ESCAPED} in magnitude")
         pushes, escapes = [], []
         for index, where in _groups(indexes):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -152,14 +153,15 @@ def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
         FormatError: not a PNG or WebP image of this size.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as plane:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked
+            plane = Image.open(io.BytesIO(data), formats=("PNG", "WEBP"))
+        with plane:
             if plane.size != (width, height):
                 raise FormatError(
                     f"alpha is {plane.width} x {plane.height}, expected {width} x {height}"
                 )
-            return np.array(plane.convert("L" if plane.format == "PNG" else "RGB"))[
-                ..., *((0,) if plane.format == "WEBP" else ())
-            ]
+            return np.array(plane.convert("L"))  # WebP has no gray: its three channels are equal
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise FormatError(
             f"the alpha box is not a PNG or WebP image: {_first_line(error)}"

@@ -81,6 +81,8 @@ def unpack_tables(lengths: NDArray[np.uint16], values: NDArray[np.uint16]) -> Co
     Raises:
         ModelError: lengths and values disagree, or a table is malformed.
     """
+    if lengths.dtype != np.uint16 or values.dtype != np.uint16:
+        raise ModelError("the CDF tables are not stored as uint16")
     ends = np.cumsum(lengths.astype(np.int64))
     if lengths.ndim != 1 or values.ndim != 1 or len(ends) == 0 or ends[-1] != len(values):
         raise ModelError("the table lengths do not add up to the stored counts")

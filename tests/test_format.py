@@ -1,4 +1,4 @@
-"""FORMAT.md says what the code does: its tables, its hex dump, and a decoder written from it alone."""
+"""FORMAT.md says what the code does: its tables, its hex dump, a decoder written from it alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from caecodec.container import (
 )
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.tables import CodingTables, make_counts
-from caecodec.weights.storage import Weights, load_weights
+from caecodec.weights.storage import Weights
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -450,7 +450,7 @@ def silu(v: Array) -> Array:
 
 
 def spec_tile(payload: bytes, weights: Weights, units: int, sides: tuple[int, int]) -> list[Array]:
-    """Return z symbols, scale indexes and y symbols of one tile."""
+    """Return z and y symbols of one tile."""
     config, tables = weights.config, spec_tables(weights)
     coder = SpecCoder(payload)
     anchor = (2 * units * (config.quality_anchors - 1) + 10000) // 20000
@@ -461,28 +461,23 @@ def spec_tile(payload: bytes, weights: Weights, units: int, sides: tuple[int, in
     indexes = spec_scale_indexes(z, weights, units, sides)
     y = spec_section(coder, tables, [int(index) for index in indexes.reshape(-1)])
     assert coder.is_at_end
-    return [z, indexes, np.reshape(y, indexes.shape)]
-
-
-@pytest.fixture(scope="module")
-def toy() -> Weights:
-    return load_weights(GOLDEN / "toy.safetensors")
+    return [z, np.reshape(y, indexes.shape)]
 
 
 @pytest.mark.parametrize("name", ["rgb-1x1", "rgb-2x2", "gray", "rgb-q0", "rgb-q37.25", "tiles"])
 def test_decoder_written_from_the_document_finds_the_same_symbols_and_pixels(
-    name: str, toy: Weights
+    name: str, toy: Codec
 ) -> None:
     path = GOLDEN / "decode" / f"{name}.cae"
     container = unpack(path.read_bytes())
     header = container.header
-    networks = SpecNetworks(toy, header.quality_units)
+    networks = SpecNetworks(toy.weights, header.quality_units)
     bounds = header.grid.bounds
-    y_hat = np.zeros((toy.config.latent_channels, bounds.height, bounds.width))
+    y_hat = np.zeros((toy.weights.config.latent_channels, bounds.height, bounds.width))
     found = []
     for region, tile in zip(header.grid, container.tiles, strict=True):
         sides = (region.height, region.width)
-        z, indexes, y = spec_tile(tile.payload, toy, header.quality_units, sides)
+        z, y = spec_tile(tile.payload, toy.weights, header.quality_units, sides)
         found += [z, y]
         assert zlib.crc32(as_bytes(z, y)) == tile.symbols_crc
         y_hat[:, region.rows, region.columns] = networks.y_hat(z, y)
@@ -533,11 +528,11 @@ def test_coder_written_from_the_document_and_constriction_read_each_other(seed: 
     assert encoder.end() == payload
 
 
-def test_worked_file_decodes_step_by_step_as_documented(toy: Weights) -> None:
-    tables = spec_tables(toy)
+def test_worked_file_decodes_step_by_step_as_documented(toy: Codec) -> None:
+    tables = spec_tables(toy.weights)
     coder = SpecCoder(unpack(WORKED_FILE.read_bytes()).tiles[0].payload)
     rows = table(section(13), "table")
-    assert len(rows) == toy.config.hyper_channels
+    assert len(rows) == toy.weights.config.hyper_channels
     for index, x, q, entry, start, width, symbol in rows:
         assert f"{coder.x:016x}" == x
         assert f"{coder.x % 2**24:06x}" == q
@@ -548,34 +543,34 @@ def test_worked_file_decodes_step_by_step_as_documented(toy: Weights) -> None:
         assert int(entry) - (len(starts) - 3) // 2 == int(symbol)
 
 
-def test_worked_file_decodes_to_the_documented_symbols_and_pixels(toy: Weights) -> None:
+def test_worked_file_decodes_to_the_documented_symbols_and_pixels(toy: Codec) -> None:
     lines = [line.split() for line in code_block(section(13), 1)]
     documented = {name: [int(value) for value in values] for name, *values in lines}
-    _, (y, indexes) = Codec(toy).file_symbols(WORKED_FILE.read_bytes())
+    _, (y, indexes) = toy.file_symbols(WORKED_FILE.read_bytes())
     assert indexes.tolist() == documented["indexes"]
     assert y.tolist() == documented["symbols"]
     with Image.open(WORKED_FILE.with_suffix(".png")) as image:
         assert np.array(image).reshape(-1).tolist() == documented["pixels"]
 
 
-def test_digest_is_computed_as_documented(toy: Weights) -> None:
+def test_digest_is_computed_as_documented(toy: Codec) -> None:
     digest = hashlib.sha256()
-    for name in sorted(toy.tensors):
-        array = toy.tensors[name]
+    for name in sorted(toy.weights.tensors):
+        array = toy.weights.tensors[name]
         kind = f"{array.dtype.kind}{array.dtype.itemsize}"
         digest.update(f"{name} {kind} {list(array.shape)}\n".encode("ascii"))
         digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes(order="C"))
     assert digest.digest()[:8] == toy.digest
     example = re.search(r"^`(analysis\.down\.weight .*)`", section(12), flags=re.MULTILINE)
     assert example is not None
-    shape = list(toy.tensors["analysis.down.weight"].shape)
+    shape = list(toy.weights.tensors["analysis.down.weight"].shape)
     assert example[1] == f"analysis.down.weight f2 {shape}"
 
 
-def test_tensors_of_a_weights_file_have_the_documented_types(toy: Weights) -> None:
+def test_tensors_of_a_weights_file_have_the_documented_types(toy: Codec) -> None:
     rows = table(section(12), "tensor")
     documented = {row[0].split(",")[0]: row[1] for row in rows}
-    for name, array in toy.tensors.items():
+    for name, array in toy.weights.tensors.items():
         generic = re.sub(r"^scale_head\.\d", "scale_head.k", name)
         kind = documented.get(generic, documented["all others"])
         assert (array.dtype.kind, array.dtype.itemsize) == (kind[0], int(kind[1:]) // 8), name

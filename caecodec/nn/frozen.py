@@ -161,7 +161,8 @@ def _build_networks(config: ModelConfig, tensors: dict[str, Array]) -> MainAutoe
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise ModelError(f"the weights do not fit their configuration: {error}") from error
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise ModelError(f"the weights do not fit their configuration: {lines[-1]}") from error
     model.requires_grad_(requires_grad=False)
     return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
@@ -170,7 +171,7 @@ def _build_head(
     config: ModelConfig, tensors: dict[str, Array], dtype: torch.dtype
 ) -> IntegerScaleHead:
     try:
-        shifts = [int(shift) for shift in tensors["scale_head.shifts"]]
+        shifts = [int(shift) for shift in tensors["scale_head.shifts"].reshape(-1)]
         offsets = torch.from_numpy(tensors["scale_head.offsets"].astype(np.int64))
         layers = [
             IntegerLayer(
@@ -187,8 +188,12 @@ def _build_head(
     for layer, (out, kernel) in zip(layers, expected, strict=True):
         if layer.weight.shape != (out, width, kernel, kernel) or layer.bias.shape != (out,):
             raise ModelError("a scale head layer has the wrong shape for the configuration")
-        if not 1 <= layer.shift <= 30 or layer.bias.abs().max() > 2**40:
+        if not 1 <= layer.shift <= 30 or _beyond(layer.bias, 2**40):
             raise ModelError("a scale head layer is beyond the range of exact arithmetic")
-    if offsets.shape != (config.quality_anchors, latent) or offsets.abs().max() > 2**24:
+    if offsets.shape != (config.quality_anchors, latent) or _beyond(offsets, 2**24):
         raise ModelError("the scale head's offsets have the wrong shape or range")
     return IntegerScaleHead(layers, offsets, dtype=dtype)
+
+
+def _beyond(values: Tensor, bound: int) -> bool:
+    return bool(values.max() > bound or values.min() < -bound)

@@ -24,6 +24,7 @@ from caecodec.tables import CodingTables, unpack_tables
 from caecodec.weights import SHIPPED, shipped_path
 
 FORMAT_NAME = "caecodec-weights-1"
+_INTEGERS = {"weight": "int16", "bias": "int64", "shifts": "int32", "offsets": "int32"}
 Array = NDArray[Any]
 
 
@@ -65,6 +66,9 @@ class Weights:
             tables = unpack_tables(self.tensors["tables.lengths"], self.tensors["tables.counts"])
         except KeyError as error:
             raise ModelError(f"the weights have no {error}, expected the CDF tables") from error
+        is_coded = [len(counts) > 0 for counts in tables.counts]
+        if is_coded[0] or not all(is_coded[1:]):
+            raise ModelError("the first CDF table alone must be empty")
         expected = NUM_SCALES + self.config.quality_anchors * self.config.hyper_channels
         if len(tables) != expected:
             raise ModelError(f"the weights hold {len(tables)} tables, expected {expected}")
@@ -104,7 +108,7 @@ def load_weights(path: Path) -> Weights:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise ModelError(f"no weights file {path}") from error
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is not a safetensors file: {error}") from error
     if metadata.get("format") != FORMAT_NAME:
         raise ModelError(
@@ -114,11 +118,10 @@ def load_weights(path: Path) -> Weights:
     try:
         config = model_config_from(json.loads(metadata["config"]))
         training = json.loads(metadata.get("training", "{}"))
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, ConfigError) as error:
         raise ModelError(f"{path} has no valid configuration: {error}") from error
     for name, array in tensors.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ModelError(f"{path}: tensor {name} holds values that are not finite")
+        _check_tensor(name, array, path)
     return Weights(config, tensors, training, path)
 
 
@@ -130,3 +133,13 @@ def find_weights(model: str | Path) -> Weights:
     """
     is_path = str(model) not in SHIPPED and Path(model).suffix == ".safetensors"
     return load_weights(Path(model) if is_path else shipped_path(str(model)))
+
+
+def _check_tensor(name: str, array: Array, path: Path) -> None:
+    """Check a tensor's type, and that its values are finite. FORMAT.md section 12."""
+    part, last = name.split(".", maxsplit=1)[0], name.rsplit(".", maxsplit=1)[-1]
+    expected = {"tables": "uint16", "scale_head": _INTEGERS.get(last, "")}.get(part, "float16")
+    if str(array.dtype) != expected:
+        raise ModelError(f"{path}: tensor {name} is {array.dtype}, expected {expected or 'none'}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ModelError(f"{path}: tensor {name} holds values that are not finite")

@@ -19,6 +19,7 @@ from PIL import Image
 from caecodec.codec import Codec
 from caecodec.config import ModelConfig
 from caecodec.container import HEADER_BYTES
+from caecodec.pixels import encode_alpha
 from caecodec.train.export import export
 from caecodec.train.settings import TrainSettings
 from caecodec.train.trainer import Budget, Trainer
@@ -71,6 +72,9 @@ def cases() -> dict[str, tuple[Image.Image, float, int]]:
     alpha = np.linspace(0, 255, 90 * 70).reshape(70, 90).astype(np.uint8)
     rgba = Image.fromarray(np.dstack((color, alpha)))
     tagged = Image.fromarray(color)
+    contrast = np.random.default_rng(3).choice(np.array([0, 255], np.uint8), (48, 48, 3))
+    wide = np.zeros((1, 16_400, 4), np.uint8)  # beyond WebP: alpha goes to PNG
+    wide[..., 3] = np.arange(16_400) // 100
     tagged.info |= {"icc_profile": b"a profile", "exif": b"II*\0exif", "xmp": b"<x:xmpmeta/>"}
     return {
         "rgb-2x2": (Image.fromarray(color[:2, :2]), 50, 64),
@@ -82,6 +86,12 @@ def cases() -> dict[str, tuple[Image.Image, float, int]]:
         "gray-alpha": (rgba.convert("LA"), 60, 64),
         "rgb-alpha": (rgba, 60, 64),
         "metadata": (tagged, 60, 64),
+        "row": (Image.fromarray(color[:1]), 60, 64),
+        "column": (Image.fromarray(color[:, :1]), 60, 64),
+        "anchor-tie": (Image.fromarray(color[:20, :20]), 25, 64),
+        "tile-128": (Image.fromarray(color[:20, :20]), 60, 128),
+        "escapes": (Image.fromarray(contrast), 100, 64),
+        "alpha-png": (Image.fromarray(wide), 0, 128),
         "tiles": (Image.fromarray(synthetic_image(200, 150, 101)), 60, 4),
     }
 
@@ -125,6 +135,8 @@ def box(kind: bytes, content: bytes) -> bytes:
 def malformed(good: bytes) -> dict[str, tuple[bytes, str]]:
     """Return name -> (bytes, error class) made from one good file of one tile."""
     head, tile = good[:HEADER_BYTES], good[HEADER_BYTES:]
+    alpha_head = header_with(good, 9, b"\x04")[:HEADER_BYTES]
+    alpha = encode_alpha(np.zeros((2, 2), np.uint8))
     content = tile[8:-4]
     flipped = bytearray(good)
     flipped[-8] ^= 1
@@ -161,11 +173,41 @@ def malformed(good: bytes) -> dict[str, tuple[bytes, str]]:
         "alpha-in-rgb": (head + box(b"ALPH", b"") + tile, "FormatError"),
         "alpha-missing": (header_with(good, 9, b"\x04"), "FormatError"),
         "alpha-not-an-image": (
-            header_with(good, 9, b"\x04")[:HEADER_BYTES] + box(b"ALPH", b"no image") + tile,
+            alpha_head + box(b"ALPH", b"no image") + tile,
             "FormatError",
         ),
         "metadata-repeated": (head + 2 * box(b"exif", zlib.compress(b"x")) + tile, "FormatError"),
         "metadata-not-zlib": (head + box(b"exif", b"plain") + tile, "FormatError"),
+        "magic-only": (good[:8], "TruncatedError"),
+        "version-zero": (header_with(good, 8, b"\0"), "UnsupportedVersionError"),
+        "mode-five": (header_with(good, 9, b"\x05"), "FormatError"),
+        "height-zero": (header_with(good, 14, b"\0\0"), "FormatError"),
+        "tile-size-below": (header_with(good, 24, b"\x01"), "FormatError"),
+        "box-frame-cut": (good[: HEADER_BYTES + 5], "TruncatedError"),
+        "box-crc-flip": (good[:-1] + bytes([good[-1] ^ 1]), "ChecksumMismatchError"),
+        "optional-box-after-tile": (good + box(b"note", b""), "FormatError"),
+        "optional-box-crc-flip": (
+            head + box(b"note", b"x")[:-1] + b"\0" + tile,
+            "ChecksumMismatchError",
+        ),
+        "alpha-repeated": (alpha_head + 2 * box(b"ALPH", alpha) + tile, "FormatError"),
+        "alpha-wrong-size": (
+            alpha_head + box(b"ALPH", encode_alpha(np.zeros((3, 2), np.uint8))) + tile,
+            "FormatError",
+        ),
+        "metadata-stream-cut": (
+            head + box(b"exif", zlib.compress(b"x" * 99)[:-3]) + tile,
+            "FormatError",
+        ),
+        "metadata-stream-trailing": (
+            head + box(b"exif", zlib.compress(b"x") + b"y") + tile,
+            "FormatError",
+        ),
+        "metadata-empty-stream": (head + box(b"exif", b"") + tile, "FormatError"),
+        "symbols-crc-other": (head + box(b"TILE", b"\0\0\0\0" + content[4:]), "DesyncError"),
+        "payload-empty": (head + box(b"TILE", content[:4]), "DesyncError"),
+        "payload-word-missing": (head + box(b"TILE", content[:4] + content[8:]), "DesyncError"),
+        "quality-other": (header_with(good, 10, b"\x10\x27"), "DesyncError"),
         "metadata-bomb": (head + box(b"xmp ", bomb) + tile, "LimitExceededError"),
     }
 
