@@ -68,7 +68,7 @@ def _options(
         typer.Option("-V", "--version", callback=_print_version, is_eager=True, help="Version."),
     ] = False,
 ) -> None:
-    """Compress photographs with a learned codec: smaller than JPEG, WebP and AVIF at equal PSNR."""
+    """Compress photographs with a learned codec: smaller than JPEG and WebP at equal PSNR."""
 
 
 @app.command()
