@@ -21,6 +21,12 @@ def run(*args: object, stdin: bytes = b"") -> Result:
     return CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
 
 
+def run_python(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=False
+    )
+
+
 def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.endswith(".partial")]
 
@@ -142,9 +148,7 @@ def test_a_file_that_is_not_cae_is_told_without_loading_torch(photo_path: Path) 
         "except SystemExit as stop: assert stop.code == 1\n"
         "assert 'torch' not in sys.modules"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, check=False
-    )
+    done = run_python(command)
     assert done.returncode == 0, done.stderr
     assert "not a .cae file" in done.stderr
 
@@ -245,9 +249,7 @@ def test_help_and_info_load_neither_torch_nor_numpy(args: list[str]) -> None:
         "except SystemExit as stop: assert not stop.code\n"
         "assert not {'torch', 'numpy', 'constriction'} & set(sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, check=False
-    )
+    done = run_python(command)
     assert done.returncode == 0, done.stderr
 
 

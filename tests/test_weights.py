@@ -57,6 +57,9 @@ HOSTILE: dict[str, dict[str, Any]] = {
     ),
     "shift beyond its limits": edited("scale_head.shifts", lambda array: array.fill(60)),
     "shifts too few": changed(scale_head__shifts=TENSORS["scale_head.shifts"][:3]),
+    "shifts of two dimensions": changed(
+        scale_head__shifts=TENSORS["scale_head.shifts"].reshape(5, 1)
+    ),
     "shifts without dimension": changed(scale_head__shifts=np.array(8, np.int32)),
     "offsets beyond their limits": edited(
         "scale_head.offsets", lambda array: array.fill(np.iinfo(np.int32).min)

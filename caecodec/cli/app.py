@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from caecodec import __version__
-from caecodec.cli.console import reports_errors, run_jobs, say, stderr, stop, training_bar
+from caecodec.cli.console import reports_errors, run_jobs, say, stop, training_bar
 from caecodec.cli.files import PIPE, Job, check_target, plan_jobs, read_source, write_target
 from caecodec.errors import CodecError, ConfigError
 
@@ -340,6 +340,3 @@ def _numbers(text: str | None) -> list[float] | None:
         raise ConfigError(
             f"--qualities is {text!r}, expected numbers with commas between"
         ) from None
-
-
-__all__ = ["app", "main", "stderr"]

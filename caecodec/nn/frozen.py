@@ -171,17 +171,19 @@ def _build_head(
     config: ModelConfig, tensors: dict[str, Array], dtype: torch.dtype
 ) -> IntegerScaleHead:
     try:
-        shifts = [int(shift) for shift in tensors["scale_head.shifts"].reshape(-1)]
+        shifts = tensors["scale_head.shifts"]
+        if shifts.shape != (_NUM_LAYERS,):
+            raise ModelError(f"the scale head has shifts of shape {shifts.shape}, expected (5,)")
         offsets = torch.from_numpy(tensors["scale_head.offsets"].astype(np.int64))
         layers = [
             IntegerLayer(
                 torch.from_numpy(tensors[f"scale_head.{number}.weight"].astype(np.int64)),
                 torch.from_numpy(tensors[f"scale_head.{number}.bias"].astype(np.int64)),
-                shifts[number],
+                int(shifts[number]),
             )
             for number in range(_NUM_LAYERS)
         ]
-    except (KeyError, IndexError) as error:
+    except KeyError as error:
         raise ModelError(f"the weights lack a part of the scale head: {error}") from error
     width, latent = config.hyper_channels, config.latent_channels
     expected = [(width, 3), (4 * width, 1), (width, 3), (4 * width, 1), (latent, 1)]
