@@ -7,6 +7,8 @@ import dataclasses
 import io
 import json
 import math
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +39,7 @@ from caecodec.bench.runner import (
 )
 from caecodec.errors import ConfigError, ImageError
 
-ALL_CURVES = ["cae", "png", "jpeg", "jpeg-444", "webp", "avif"]
+ALL_CURVES = ["cae", "png", "jpeg", "jpeg-444", "mozjpeg", "webp", "jp2", "jxl", "avif"]
 
 
 class WebPModel:
@@ -79,7 +81,7 @@ def records(images: list[tuple[str, Image.Image]]) -> list[Record]:
 
 
 def test_each_codec_has_the_curves_and_qualities_that_it_names() -> None:
-    codecs = make_codecs(["avif", "webp", "jpeg", "png", "cae", "png"], cae=WebPModel())
+    codecs = make_codecs([*reversed(CODEC_NAMES), "png"], cae=WebPModel())
     assert [codec.name for codec in codecs] == ALL_CURVES
     assert codecs[0].qualities == CAE_QUALITIES == tuple(range(0, 101, 10))
     assert [codec.name for codec in codecs if codec.is_lossless] == ["png"]
@@ -106,7 +108,7 @@ def test_a_quality_outside_0_to_100_is_refused(qualities: list[float]) -> None:
 
 
 def test_an_unknown_codec_is_refused_with_the_valid_names() -> None:
-    with pytest.raises(ConfigError, match=r"'heic'.*cae, png, jpeg, webp, avif"):
+    with pytest.raises(ConfigError, match=r"'heic'.*cae, png, jpeg, mozjpeg, webp, jp2, jxl, avif"):
         make_codecs(["jpeg", "heic"])
 
 
@@ -126,9 +128,84 @@ def test_the_two_jpeg_curves_differ_in_chroma_subsampling() -> None:
 
 
 def test_library_versions_name_what_made_the_bytes() -> None:
-    versions = library_versions()
-    assert set(versions) == {"Pillow", "libjpeg-turbo", "libwebp", "libavif"}
-    assert all(versions.values())
+    versions = library_versions(CODEC_NAMES)
+    package = "mozjpeg-lossless-optimization"
+    libraries = {"libjpeg-turbo", "libwebp", "OpenJPEG", "libavif", "libjxl"}
+    assert set(versions) == {"Pillow", "imagecodecs", package, *libraries}
+    assert all(re.match(r"\d+\.\d+", version) for version in versions.values())
+    assert set(library_versions(["cae", "webp"])) == {"Pillow", "libwebp"}
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("jxl", "imagecodecs"), ("mozjpeg", "mozjpeg_lossless_optimization")]
+)
+def test_a_codec_without_its_package_is_refused_before_any_work_and_only_if_asked_for(
+    monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"{module}.*caecodec\[bench\]"):
+        make_codecs(["jpeg", name])
+    others = [other for other in CODEC_NAMES if other != name]
+    assert name not in {codec.name for codec in make_codecs(others, cae=WebPModel())}
+    assert library_versions(others)
+
+
+def test_mozjpeg_changes_the_scans_of_a_jpeg_and_none_of_its_pixels() -> None:
+    image = smooth_noise(128, 96)
+    jpeg, _, mozjpeg = make_codecs(["jpeg", "mozjpeg"])
+    data = mozjpeg.encode(image, 80)
+    decoded = mozjpeg.decode(data)
+    assert decoded.info["progressive"]
+    assert decoded.tobytes() == jpeg.decode(jpeg.encode(image, 80)).tobytes()
+    assert data != jpeg.encode(image, 80)
+
+
+def test_jpeg_2000_is_made_to_the_rate_of_its_quality_with_the_lossy_wavelet() -> None:
+    random = np.random.default_rng(0)
+    image = Image.fromarray(random.integers(0, 256, (256, 256, 3), dtype=np.uint8))
+    (codec,) = make_codecs(["jp2"])
+    for quality, rate in [(50, 0.6), (75, 1.9)]:
+        data = codec.encode(image, quality)
+        assert 8 * len(data) / 256**2 == pytest.approx(rate, rel=0.1)
+    style = data[data.index(b"\xff\x52") :]  # COD: marker, length, style, progression, layers, ...
+    assert (style[8], style[13]) == (1, 0)  # colour transform; 9/7 wavelet
+
+
+def test_jpeg_2000_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    (codec,) = make_codecs(["jp2"])
+    for value in (None, "3"):
+        monkeypatch.delenv("OPJ_NUM_THREADS", raising=False)
+        if value:
+            monkeypatch.setenv("OPJ_NUM_THREADS", value)
+        codec.decode(codec.encode(smooth_noise(16, 16), 50))
+        assert os.environ.get("OPJ_NUM_THREADS") == value
+
+
+def test_jpeg_xl_is_lossy_at_quality_100_too() -> None:
+    image = smooth_noise(64, 48)
+    (codec,) = make_codecs(["jxl"])
+    sizes = [len(codec.encode(image, quality)) for quality in (0, 30, 60, 90, 100)]
+    assert sizes == sorted(sizes)
+    decoded = codec.decode(codec.encode(image, 100))
+    assert decoded.tobytes() != image.tobytes()
+    assert decoded.mode == "RGB"
+
+
+def test_threads_change_no_byte_of_jpeg_xl_and_jpeg_2000(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = smooth_noise(320, 272)
+    for codec in make_codecs(["jxl", "jp2"]):
+        files = set()
+        for threads in (1, 2, 4):
+            monkeypatch.setattr("caecodec.bench.codecs.num_threads", lambda count=threads: count)
+            files.add(codec.encode(image, 80))
+        assert len(files) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 1), (1, 40), (17, 33)])
+def test_codecs_take_images_as_small_as_a_pixel(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, (200, 100, 50))
+    for codec in make_codecs(["jp2", "jxl", "mozjpeg"]):
+        assert codec.decode(codec.encode(image, 50)).size == size
 
 
 def test_every_rate_is_the_length_of_the_encoded_bytes(
@@ -345,6 +422,6 @@ def test_a_missing_dependency_is_named_with_its_extra(monkeypatch: pytest.Monkey
 def test_importing_the_benchmark_loads_neither_torch_nor_matplotlib() -> None:
     code = (
         "import sys, caecodec.bench.report, caecodec.metrics; "
-        "assert not {'torch', 'matplotlib', 'scipy'} & set(sys.modules)"
+        "assert not {'torch', 'matplotlib', 'scipy', 'imagecodecs'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich import box
 from rich.table import Table
 
-from caecodec.bench.runner import BD_ANCHORS, BdMatrix, Point, Record, import_extra
+from caecodec.bench.extras import import_extra
+from caecodec.bench.runner import BD_ANCHORS, BdMatrix, Point, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 import statistics
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from caecodec.bench.codecs import CAE_QUALITIES, ImageCodec
-from caecodec.errors import ConfigError, ImageError
+from caecodec.bench.extras import import_extra
+from caecodec.errors import ImageError
 from caecodec.metrics import MAX_LEVEL, psnr
 from caecodec.pixels import IMAGE_SUFFIXES
 
@@ -95,19 +94,6 @@ class Progress(Protocol):
 
     def __call__(self, done: int, total: int, record: Record) -> None:
         """Show one record."""
-
-
-def import_extra(name: str) -> ModuleType:
-    """Import a module of the optional `bench` dependencies.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        hint = "pip install 'caecodec[bench]'"
-        raise ConfigError(f"the benchmark cannot import {name}, expected it from {hint}") from error
 
 
 def load_dataset(folder: Path) -> list[tuple[str, Image.Image]]:
@@ -218,9 +204,21 @@ def bd_rates(points: Iterable[Point], anchor: str = "jpeg") -> dict[str, float |
 
     Source: Bjontegaard, VCEG-M33, 2001, with Akima interpolation as in `bjontegaard.bd_rate`.
     """
-    curves = _curves(points)
-    reference = curves.get(anchor, [])
-    return {codec: _bd_rate(reference, curve) for codec, curve in curves.items()}
+    points = list(points)
+    return bd_rates_against(_curves(points).get(anchor, []), points)
+
+
+def bd_rates_against(
+    reference: Sequence[Point], points: Iterable[Point]
+) -> dict[str, float | None]:
+    """Return each lossy codec's BD-rate against a reference curve, by the rules of `bd_rates`.
+
+    Args:
+        reference: the points of one curve; they need not come from this benchmark.
+        points: as from `summarize`.
+    """
+    anchor = _rising(reference)
+    return {codec: _bd_rate(anchor, curve) for codec, curve in _curves(points).items()}
 
 
 def bd_matrix(points: Sequence[Point], anchors: Sequence[str] = BD_ANCHORS) -> BdMatrix:
@@ -293,7 +291,7 @@ def _curves(points: Iterable[Point]) -> dict[str, list[Point]]:
     return {codec: _rising(group) for codec, group in groups.items()}
 
 
-def _rising(group: list[Point]) -> list[Point]:
+def _rising(group: Iterable[Point]) -> list[Point]:
     curve: list[Point] = []
     for point in sorted(group, key=lambda point: (point.bpp, -point.psnr)):
         if not curve or point.psnr > curve[-1].psnr:

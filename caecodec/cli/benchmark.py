@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from caecodec import __version__
 from caecodec.bench.codecs import library_versions, make_codecs
+from caecodec.bench.extras import import_extra
 from caecodec.bench.report import format_table, write_results
 from caecodec.bench.runner import (
     Record,
     bd_matrix,
-    import_extra,
     load_dataset,
     run_benchmark,
     summarize,
@@ -64,7 +64,7 @@ def run(
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
-        **library_versions(),
+        **library_versions(names),
     }
     write_results(out, records, points, rates, metadata=metadata)
     Console(width=110).print(format_table(points, rates))
