@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from caecodec import __version__
+from caecodec.bench.baselines import KODAK_FILE, compare, is_kodak, load_baselines
 from caecodec.bench.codecs import library_versions, make_codecs
 from caecodec.bench.extras import import_extra
 from caecodec.bench.report import format_table, write_results
@@ -35,12 +36,25 @@ def run(
     qualities: list[float] | None,
     out: Path,
     codec: Codec | None,
+    baselines: Path | None = None,
 ) -> None:
-    """Measure, print the tables on stdout, and write the results."""
+    """Measure, print the tables on stdout, and write the results.
+
+    Args:
+        dataset: folder of images.
+        names: of the codecs, as for `make_codecs`.
+        qualities: for every lossy codec instead of its own.
+        out: folder of the results.
+        codec: the model behind "cae".
+        baselines: file of published curves for these images; the shipped one when they are Kodak.
+    """
     codecs = make_codecs(names, cae=codec, qualities=qualities)
     for module in _EXTRA_MODULES:  # before an hour of work, not after it
         import_extra(module)
     images = load_dataset(dataset)
+    if baselines is None and is_kodak(images):
+        baselines = KODAK_FILE
+    published = load_baselines(baselines) if baselines else []
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -57,6 +71,7 @@ def run(
         records = run_benchmark(images, codecs, on_progress=show)
     points = summarize(records)
     rates = bd_matrix(points)
+    comparisons = compare(points, published)
     metadata = {
         "dataset": dataset.resolve().name,
         "caecodec": __version__,
@@ -64,8 +79,9 @@ def run(
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
+        "baselines": baselines.name if baselines else None,
         **library_versions(names),
     }
-    write_results(out, records, points, rates, metadata=metadata)
-    Console(width=110).print(format_table(points, rates))
+    write_results(out, records, points, rates, metadata=metadata, comparisons=comparisons)
+    Console(width=110).print(format_table(points, rates, comparisons))
     say(f"wrote results.csv, results.json, rd.svg and rd.png in {out}")
