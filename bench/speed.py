@@ -241,7 +241,7 @@ def codecs_table(rows: list[dict[str, Any]], threads: int) -> Table:
     """Lay out the codecs, with ratios against caecodec where it was measured."""
     rows = [row for row in rows if row["threads"] == threads]
     ours = next((row for row in rows if row["codec"] == "cae"), None)
-    table = Table(title=f"{threads} threads", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=f"threads: {threads}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("codec")
     for heading in ("quality", "bpp", "PSNR dB"):
         table.add_column(heading, justify="right")

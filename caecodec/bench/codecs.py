@@ -3,7 +3,7 @@
 Every codec is used as a person would use it who cares about size: JPEG with optimised Huffman
 tables, WebP with method 6, PNG optimised. "mozjpeg" is no run of mozjpeg's encoder, which has no
 wheel: it is Pillow's progressive 4:2:0 JPEG after mozjpeg's lossless search for better scans. The
-pixels are those of "jpeg", and trellis quantisation, half of mozjpeg's gain, is missing.
+pixels are those of "jpeg"; mozjpeg's trellis quantisation is missing.
 
 AVIF runs at Pillow's defaults (speed 6, 4:2:0, one thread per core). Its bytes were the same with
 2 to 16 threads, and up to 0.3 % different with 1; its times use every core, as caecodec's do.

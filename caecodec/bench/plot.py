@@ -36,7 +36,7 @@ _STYLES = {
     "jpeg": _Style("JPEG 4:2:0", "#57606a", "D"),
     "jpeg-444": _Style("JPEG 4:4:4", "#9aa4ae", "D"),
 }
-# Muted, told apart by colour and dashes together; the first are those nearest above caecodec.
+# Muted; 12 looks, told apart by colour and dashes together.
 _DASH_COLORS = ("#7a6a9c", "#5f8a8b", "#a3785a", "#6b7f4f", "#8c6570", "#5d7796")
 _DASHES = ((5, 2), (2, 1.5), (6, 1.5, 1.5, 1.5), (9, 3))
 _INK = "#24292f"
@@ -127,7 +127,7 @@ def _by_codec(points: Iterable[Point]) -> dict[str, list[Point]]:
 
 
 def _draw_curve(axes: Axes, codec: str, curve: Sequence[Point], *, suffix: str) -> Line2D:
-    style = _STYLES.get(codec, _Style(codec, "#8250df", "v"))
+    style = _STYLES.get(codec, _Style(codec, "#bc4c00", "v"))
     is_ours = codec == "cae"
     (line,) = axes.plot(
         [point.bpp for point in curve],
