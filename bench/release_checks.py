@@ -36,7 +36,7 @@ def rate_overhead(codec: Codec, images: list[tuple[str, Image.Image]]) -> dict[s
     ratios, excesses = [], []
     for _, image in images:
         for quality in RATE_QUALITIES:
-            sections = codec.symbols(image, quality=quality)
+            sections = codec.start(image).symbols(quality)
             promised = sum(codec.tables.bits(*section) for section in sections)
             bits = 8 * len(codec.compress(image, quality=quality))
             ratios.append(bits / promised)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
+from caecodec.errors import ConfigError
 from caecodec.inspection import FileInfo, info
 
 if TYPE_CHECKING:
@@ -18,27 +20,45 @@ if TYPE_CHECKING:
 
     from caecodec.codec import Codec
     from caecodec.pixels import ImageLike
+    from caecodec.targets import Target
 
 __version__ = "0.1.0"
-__all__ = ["Codec", "FileInfo", "__version__", "compress", "decompress", "info"]
+__all__ = ["Codec", "FileInfo", "Target", "__version__", "compress", "decompress", "info"]
 
 
-def compress(image: ImageLike, *, quality: float = 50.0, model: str | Path = "main") -> bytes:
-    """Return the bytes of a `.cae` file; see `Codec.compress`.
+def compress(
+    image: ImageLike,
+    *,
+    quality: float | None = None,
+    target: Target | None = None,
+    effort: int = DEFAULT_EFFORT,
+    model: str | Path = "main",
+) -> bytes:
+    """Return the bytes of a `.cae` file; see `Codec.compress` and `targets.compress_to`.
 
     Args:
         image: PIL image, or uint8 array (H, W), (H, W, 3) or (H, W, 4).
-        quality: 0..100.
+        quality: 0..100; 50 if neither it nor a target is given.
+        target: a size or a PSNR instead of a quality, such as `Target(num_bytes=50_000)`.
+        effort: 1..9; more time for fewer bits at equal PSNR.
         model: name of a shipped model or path of a .safetensors file; loaded once per process.
 
     Raises:
         ImageError: the image is of a kind that is refused.
-        ConfigError: quality out of range.
+        ConfigError: quality or effort out of range, or both a quality and a target.
+        TargetError: no quality reaches the target.
         ModelError: no such model.
     """
     from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
+    from caecodec.targets import compress_to  # noqa: PLC0415 - loads numpy
 
-    return shared_codec(model).compress(image, quality=quality)
+    codec = shared_codec(model)
+    if target is None:
+        chosen = DEFAULT_QUALITY if quality is None else quality
+        return codec.compress(image, quality=chosen, effort=effort)
+    if quality is not None:
+        raise ConfigError("quality and target exclude each other: give one of them")
+    return compress_to(codec, image, target=target, effort=effort)
 
 
 def decompress(data: bytes, *, model: str | Path | None = None) -> Image.Image:
@@ -63,4 +83,8 @@ def __getattr__(name: str) -> Any:
         from caecodec.codec import Codec  # noqa: PLC0415 - loads torch
 
         return Codec
+    if name == "Target":
+        from caecodec.targets import Target  # noqa: PLC0415 - loads numpy
+
+        return Target
     raise AttributeError(f"module 'caecodec' has no attribute {name!r}")

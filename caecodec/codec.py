@@ -1,10 +1,8 @@
-"""Image <-> bytes for one model: the one place where tensors and bytes meet (layer 4)."""
+"""Image <-> bytes for one model: with `compression`, where tensors and bytes meet (layer 4)."""
 
 from __future__ import annotations
 
 import functools
-import math
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +10,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from caecodec.config import MAX_QUALITY, MIN_QUALITY, STRIDE
-from caecodec.container import (
-    QUALITY_UNIT,
-    TILE_SIZES,
-    Container,
-    Header,
-    Tile,
-    pack,
-    unpack,
-    unpack_header,
-)
+from caecodec.compression import Compression, Encoder, symbols_crc
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, STRIDE, Progress
+from caecodec.container import TILE_SIZES, Container, Header, unpack, unpack_header
+from caecodec.effort import SymbolSearch, flat
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import ConfigError, DesyncError, FormatError, UnknownModelError
-from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.frozen import FrozenAutoencoder
-from caecodec.pixels import (
-    ImageLike,
-    Picture,
-    Pixels,
-    decode_alpha,
-    encode_alpha,
-    put_together,
-    take_apart,
-)
+from caecodec.pixels import ImageLike, Picture, Pixels, decode_alpha, put_together
 from caecodec.tables import IntArray
 from caecodec.tiles import Region
 from caecodec.weights import model_name
 from caecodec.weights.storage import Weights, find_weights
 
-DEFAULT_QUALITY = 50.0
 TILE_SIZE = 64
 """Side of a tile in latent positions: 1024 pixels."""
 
@@ -49,7 +30,7 @@ TILE_SIZE = 64
 class Codec:
     """Compresses and decompresses with one model, kept warm between calls.
 
-    file <- pack <- payload <- entropy_encode <- symbols <- quantize <- y <- analyze <- x <- image
+    file -> unpack -> payload -> decode -> symbols -> dequantize -> y_hat -> synthesize -> image
     """
 
     def __init__(
@@ -76,28 +57,37 @@ class Codec:
         self.tables = weights.tables()
         if tile_size not in TILE_SIZES:
             raise ConfigError(f"tile_size is {tile_size}, expected one of {TILE_SIZES}")
-        self._tile_size = tile_size
         self._coder = EntropyCoder(self.tables)
         self._model = FrozenAutoencoder(weights.config, weights.tensors, head_dtype=head_dtype)
+        search = SymbolSearch(self._model, self.tables)
+        self._encoder = Encoder(self._model, self._coder, search, self.digest, tile_size)
 
-    @torch.inference_mode()
-    def compress(self, image: ImageLike, *, quality: float = DEFAULT_QUALITY) -> bytes:
+    def compress(
+        self,
+        image: ImageLike,
+        *,
+        quality: float = DEFAULT_QUALITY,
+        effort: int = DEFAULT_EFFORT,
+        on_progress: Progress | None = None,
+    ) -> bytes:
         """Return the bytes of a `.cae` file.
 
         Args:
             image: PIL image of mode 1, L, LA, P, RGB or RGBA, or uint8 array (H, W), (H, W, 3),
                 (H, W, 4). Alpha and metadata are kept without loss.
             quality: 0..100, kept to 0.01; size and PSNR rise with it.
+            effort: 1..9; more time for fewer bits at equal PSNR. Decoding takes the same.
+            on_progress: called with the part that is done, 0 to 1.
 
         Raises:
             ImageError: the image is of a kind that is refused.
-            ConfigError: quality out of range.
+            ConfigError: quality or effort out of range.
         """
-        picture = take_apart(image)
-        header = self._header(picture, quality)
-        tiles = tuple(self._compress_tile(picture.color, tile, header) for tile in header.grid)
-        alpha = None if picture.alpha is None else encode_alpha(picture.alpha)
-        return pack(Container(header, tiles, alpha, picture.metadata))
+        return self.start(image).compress(quality, effort=effort, on_progress=on_progress)
+
+    def start(self, image: ImageLike, *, keep_stems: bool = False) -> Compression:
+        """Return an image on its way to files of one or, with `keep_stems`, several qualities."""
+        return Compression(self._encoder, image, keep_stems=keep_stems)
 
     @torch.inference_mode()
     def decompress(self, data: bytes) -> Image.Image:
@@ -124,14 +114,6 @@ class Codec:
         return put_together(Picture(header.mode, color, alpha, container.metadata))
 
     @torch.inference_mode()
-    def symbols(self, image: ImageLike, *, quality: float) -> list[tuple[IntArray, IntArray]]:
-        """Return (symbols, table indexes), z before y, of every tile: what `compress` codes."""
-        picture = take_apart(image)
-        header = self._header(picture, quality)
-        pairs = [self._sections(picture.color, tile, header) for tile in header.grid]
-        return [section for pair in pairs for section in pair]
-
-    @torch.inference_mode()
     def file_symbols(self, data: bytes) -> list[tuple[IntArray, IntArray]]:
         """Return (symbols, table indexes), z before y, of every tile of a file; no pixels are made.
 
@@ -143,13 +125,8 @@ class Codec:
         for number, region in enumerate(container.header.grid):
             z, symbols, indexes = self._decode_tile(container, number, region)
             z_indexes = self._model.hyper_indexes(z.shape, container.header.quality_units)
-            sections += [(_flat(z), _flat(z_indexes)), (_flat(symbols), _flat(indexes))]
+            sections += [(flat(z), flat(z_indexes)), (flat(symbols), flat(indexes))]
         return sections
-
-    def _header(self, picture: Picture, quality: float) -> Header:
-        height, width = picture.color.shape[:2]
-        units = quality_to_units(quality)
-        return Header(picture.mode, units, width, height, self.digest, self._tile_size)
 
     def _unpack(self, data: bytes) -> Container:
         container = unpack(data)
@@ -161,26 +138,6 @@ class Codec:
             )
         return container
 
-    def _compress_tile(self, color: Pixels, tile: Region, header: Header) -> Tile:
-        sections = self._sections(color, tile, header)
-        return Tile(
-            _symbols_crc(*(symbols for symbols, _ in sections)),
-            self._coder.entropy_encode(sections),
-        )
-
-    def _sections(
-        self, color: Pixels, tile: Region, header: Header
-    ) -> list[tuple[IntArray, IntArray]]:
-        units = header.quality_units
-        y = self._analyze(color, tile, header)
-        z = self._model.hyper_symbols(y, units)
-        indexes = self._model.scale_indexes(z, units, _sides(tile))
-        symbols = self._model.quantize(y, z, indexes, units)
-        return [
-            (_flat(z), _flat(self._model.hyper_indexes(z.shape, units))),
-            (_flat(symbols), _flat(indexes)),
-        ]
-
     def _decode_tile(
         self, container: Container, number: int, region: Region
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -189,27 +146,18 @@ class Codec:
         try:
             decoder = self._coder.decoder(tile.payload)
             shape = self._model.hyper_shape(_sides(region))
-            z_symbols = decoder.decode(_flat(self._model.hyper_indexes(shape, units)))
+            z_symbols = decoder.decode(flat(self._model.hyper_indexes(shape, units)))
             z = torch.from_numpy(z_symbols).long().reshape(shape)
             indexes = self._model.scale_indexes(z, units, _sides(region))
-            y_symbols = decoder.decode(_flat(indexes))
+            y_symbols = decoder.decode(flat(indexes))
             decoder.finish()
         except FormatError as error:
             raise type(error)(f"tile {number}: {error}") from error
-        if _symbols_crc(z_symbols, y_symbols) != tile.symbols_crc:
+        if symbols_crc(z_symbols, y_symbols) != tile.symbols_crc:
             raise DesyncError(
                 f"tile {number}: the payload is whole, but its symbols are not those encoded"
             )
         return z, torch.from_numpy(y_symbols).reshape(indexes.shape), indexes
-
-    def _analyze(self, color: Pixels, tile: Region, header: Header) -> Tensor:
-        """Return y of one tile, from its pixels and a halo of real ones around it."""
-        grown = tile.grown(self._model.analysis_halo, header.grid.bounds)
-        pixels = grown.scaled(STRIDE)
-        x = replicate_to_multiple(to_unit(color[pixels.rows, pixels.columns]), STRIDE)
-        y = self._model.analyze(x, header.quality_units)
-        inner = tile.within(grown)
-        return y[..., inner.rows, inner.columns].contiguous(memory_format=torch.channels_last)
 
     def _synthesize(self, y_hat: Tensor, header: Header) -> Pixels:
         """Return the colour planes, tile by tile, each from a halo of neighbouring latents."""
@@ -225,23 +173,6 @@ class Codec:
             target = color[outer.rows, outer.columns]
             target[:] = to_uint8(x_hat, is_gray=is_gray)[: target.shape[0], : target.shape[1]]
         return color
-
-
-def quality_to_units(quality: float) -> int:
-    """Return the header's hundredths of a quality.
-
-    Raises:
-        ConfigError: not a number from 0 to 100.
-    """
-    if not math.isfinite(quality) or not MIN_QUALITY <= quality <= MAX_QUALITY:
-        raise ConfigError(f"quality is {quality}, expected a number from 0 to 100")
-    return round(quality * QUALITY_UNIT)
-
-
-def to_unit(color: Pixels) -> Tensor:
-    """Map uint8 (H, W) or (H, W, 3) to x (1, 3, H, W) in [0, 1]; gray is repeated."""
-    rgb = color if color.ndim == 3 else np.repeat(color[..., None], 3, axis=2)
-    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
 
 
 def to_uint8(x_hat: Tensor, *, is_gray: bool) -> Pixels:
@@ -276,15 +207,3 @@ def codec_for(data: bytes) -> Codec:
 
 def _sides(region: Region) -> tuple[int, int]:
     return region.height, region.width
-
-
-def _flat(values: Tensor) -> IntArray:
-    return values.reshape(-1).to(torch.int32).numpy()
-
-
-def _symbols_crc(*symbols: IntArray) -> int:
-    """Return the CRC-32 of int32 little-endian symbols, z before y. FORMAT.md section 5."""
-    crc = 0
-    for values in symbols:
-        crc = zlib.crc32(np.ascontiguousarray(values.astype("<i4", copy=False)).data, crc)
-    return crc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 from caecodec.errors import ConfigError
@@ -17,8 +18,15 @@ HYPER_STRIDE = 4
 
 MIN_QUALITY = 0.0
 MAX_QUALITY = 100.0
-MIN_LAMBDA = 0.001
-MAX_LAMBDA = 0.15
+DEFAULT_QUALITY = 50.0
+MIN_EFFORT = 1
+MAX_EFFORT = 9
+DEFAULT_EFFORT = 3
+MIN_LAMBDA = 0.0008
+MAX_LAMBDA = 0.3
+
+Progress = Callable[[float], None]
+"""Called with the part of the work that is done, 0 to 1."""
 
 NUM_SCALES = 64
 """Scale indexes of y; index 0 means that the symbol is 0 and is not coded."""
@@ -49,7 +57,7 @@ class ModelConfig:
     """
 
     channels: int = 192
-    latent_channels: int = 256
+    latent_channels: int = 320
     hyper_channels: int = 128
     context_channels: int = 192
     encoder_blocks: int = 2

@@ -51,3 +51,7 @@ class SymbolRangeError(CodecError):
 
 class ConfigError(CodecError):
     """A configuration value is out of its range or unknown."""
+
+
+class TargetError(CodecError):
+    """No quality reaches the wanted size or PSNR."""

@@ -69,6 +69,17 @@ class CodingTables:
             total += ESCAPE_BITS * len(escaped)
         return total
 
+    def magnitude_bits(self, index: int, largest: int) -> FloatArray:
+        """Return (largest + 1,): what symbols of magnitude 0..largest cost, the signs' mean."""
+        reach = self.reach(index)
+        bits = -np.log2(coder_probabilities(self.counts[index]))
+        costs = np.full(largest + 1, bits[-1] + ESCAPE_BITS)
+        inside = min(reach, largest)
+        costs[: inside + 1] = (
+            bits[reach : reach + inside + 1] + bits[reach - inside : reach + 1][::-1]
+        ) / 2
+        return costs
+
     def pack(self) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
         """Return (lengths, all counts in one row), as weights files store them."""
         lengths = np.array([len(counts) for counts in self.counts], dtype=np.uint16)

@@ -16,15 +16,15 @@ LAYERS = [
     ["complexity", "container", "entropy_coder", "metrics", "pixels", "tables", "tiles"],
     ["nn"],
     ["weights"],
-    ["codec", "inspection"],
+    ["codec", "compression", "effort", "inspection", "targets"],
     ["caecodec"],
     ["bench", "train"],
     ["cli"],
     ["__main__"],
 ]
-NN_ORDER = ["layers", "transforms", "entropy_models", "autoencoder", "exact", "frozen"]
+NN_ORDER = ["layers", "transforms", "entropy_models", "autoencoder", "exact", "rounding", "frozen"]
 THIRD_PARTY = {
-    "torch": {"nn", "codec", "train", "cli", "bench"},
+    "torch": {"nn", "codec", "compression", "effort", "train", "cli", "bench"},
     "constriction": {"entropy_coder"},
     "typer": {"cli"},
     "rich": {"cli", "bench"},

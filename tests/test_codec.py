@@ -7,11 +7,11 @@ from make_golden import TOY, synthetic_image
 from PIL import Image
 
 import caecodec
-from caecodec.codec import Codec, to_uint8, to_unit
+from caecodec.codec import Codec, to_uint8
+from caecodec.compression import to_unit
 from caecodec.errors import ConfigError, ImageError, UnknownModelError
 from caecodec.metrics import psnr
 from caecodec.nn.entropy_models import replicate_to_multiple
-from caecodec.pixels import take_apart
 
 LAW = settings(max_examples=25, deadline=None)
 
@@ -86,7 +86,7 @@ def test_the_same_image_gives_the_same_bytes(toy: Codec, photo: np.ndarray) -> N
 
 
 def test_decoded_symbols_are_the_encoded_ones(toy: Codec, photo: np.ndarray) -> None:
-    encoded = toy.symbols(photo, quality=70)
+    encoded = toy.start(photo).symbols(70)
     decoded = toy.file_symbols(toy.compress(photo, quality=70))
     for (symbols, indexes), (symbols_back, indexes_back) in zip(encoded, decoded, strict=True):
         assert np.array_equal(symbols, symbols_back)
@@ -117,10 +117,11 @@ def test_tiled_analysis_equals_analysis_in_one_piece() -> None:
     image = synthetic_image(200, 150, 6)
     tiled, whole = Codec(TOY, tile_size=4), Codec(TOY)
     with torch.inference_mode():
-        header = tiled._header(take_apart(image), 80)
-        y = whole._model.analyze(replicate_to_multiple(to_unit(image), 16), 8000)
+        compression = tiled.start(image)
+        header = compression.header(80)
+        y = whole._model.analyze(whole._model.stem(replicate_to_multiple(to_unit(image), 16)), 8000)
         for tile in header.grid:
-            piece = tiled._analyze(image, tile, header)
+            piece = compression.latent(tile, header).y
             torch.testing.assert_close(piece, y[..., tile.rows, tile.columns])
 
 
@@ -169,6 +170,6 @@ def test_file_bits_are_what_the_tables_promise(toy: Codec) -> None:
     """At most 1 % and 400 bits above the sum of -log2 P of the symbols, never below it."""
     image = synthetic_image(256, 192, 8)
     for quality in (0, 50, 100):
-        promised = sum(toy.tables.bits(*pair) for pair in toy.symbols(image, quality=quality))
+        promised = sum(toy.tables.bits(*pair) for pair in toy.start(image).symbols(quality))
         bits = 8 * len(toy.compress(image, quality=quality))
         assert promised <= bits <= 1.01 * promised + 400 + 64

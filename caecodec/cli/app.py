@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import enum
-import io
 import json
-import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from caecodec import __version__
-from caecodec.cli.console import reports_errors, run_jobs, say, stop, training_bar
-from caecodec.cli.files import PIPE, Job, check_target, plan_jobs, read_source, write_target
+from caecodec.cli.console import reports_errors, say, stop, training_bar
+from caecodec.cli.files import PIPE, Job, check_target, plan_jobs
+from caecodec.config import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT
 from caecodec.errors import CodecError, ConfigError
-
-if TYPE_CHECKING:
-    from caecodec.codec import Codec
 
 app = typer.Typer(
     name="caecodec",
@@ -36,7 +32,10 @@ OutputFolder = Annotated[
 ]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite outputs that exist.")]
 Quality = Annotated[
-    float, typer.Option("-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best).")
+    float | None,
+    typer.Option(
+        "-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best) [default: 50]."
+    ),
 ]
 Model = Annotated[
     str | None, typer.Option("--model", help="Shipped model, or a .safetensors file.")
@@ -76,37 +75,58 @@ def _options(
 def compress(
     inputs: Inputs,
     output_dir: OutputFolder = None,
-    quality: Quality = 50.0,
+    quality: Quality = None,
+    effort: Annotated[
+        int,
+        typer.Option(
+            "-e",
+            "--effort",
+            min=MIN_EFFORT,
+            max=MAX_EFFORT,
+            help="1 (fast) to 9 (smallest at equal PSNR); 5 and up refine for minutes.",
+        ),
+    ] = DEFAULT_EFFORT,
+    target_size: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="At most this size: 12000, 12k or 1.5M.")
+    ] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(help="At most this many bits a pixel.")
+    ] = None,
+    target_psnr: Annotated[
+        float | None, typer.Option(metavar="DB", help="At least this PSNR.")
+    ] = None,
+    best_effort: Annotated[
+        bool, typer.Option("--best-effort", help="Take the nearest if a target is out of range.")
+    ] = False,
     force: Force = False,
     model: Model = None,
 ) -> None:
     """Compress images to .cae files.
 
     Two paths of which the second ends in .cae mean IN OUT; otherwise all are inputs.
+    A target replaces --quality: sizes are met from below, PSNR from above.
 
     Examples:
       caecodec compress photo.png
       caecodec compress photo.png small.cae -q 20
+      caecodec compress photo.png --target-size 50k
       caecodec compress *.jpg -o compressed/
       cat photo.png | caecodec compress - - > photo.cae
     """
-    from caecodec.pixels import open_image  # noqa: PLC0415
+    from caecodec.cli.coding import compress_all, parse_target  # noqa: PLC0415
 
+    target = parse_target(quality, target_size, target_bpp, target_psnr)
     jobs = plan_jobs(inputs, folder=output_dir, target_suffixes=[".cae"], default_suffix=".cae")
     _make_folder(output_dir)
-
-    def work(job: Job) -> str:
-        check_target(job, force=force)
-        image = open_image(io.BytesIO(read_source(job.source)), job.source)
-        codec = _codec(model or "main")
-        started = time.perf_counter()
-        data = codec.compress(image, quality=quality)
-        seconds = time.perf_counter() - started
-        write_target(job.target, data)
-        bpp = 8 * len(data) / (image.width * image.height)
-        return _summary(job, f"{len(data):,} bytes, {bpp:.3f} bpp, {seconds:.2f} s")
-
-    run_jobs(jobs, work)
+    compress_all(
+        jobs,
+        quality=quality,
+        target=target,
+        effort=effort,
+        best_effort=best_effort,
+        force=force,
+        model=model,
+    )
 
 
 @app.command()
@@ -132,27 +152,15 @@ def decompress(
       caecodec decompress *.cae -o images/
       caecodec decompress - - --format ppm < photo.cae | display
     """
-    from caecodec.pixels import FORMATS, save_image  # noqa: PLC0415
+    from caecodec.cli.coding import decompress_all  # noqa: PLC0415
+    from caecodec.pixels import FORMATS  # noqa: PLC0415
 
-    suffix = f".{output_format}" if output_format else ".png"
-    jobs = plan_jobs(inputs, folder=output_dir, target_suffixes=FORMATS, default_suffix=suffix)
+    suffix = f".{output_format}" if output_format else None
+    jobs = plan_jobs(
+        inputs, folder=output_dir, target_suffixes=FORMATS, default_suffix=suffix or ".png"
+    )
     _make_folder(output_dir)
-
-    def work(job: Job) -> str:
-        check_target(job, force=force)
-        data = read_source(job.source)
-        codec = _codec(model) if model else _codec_of(data)
-        started = time.perf_counter()
-        image = codec.decompress(data)
-        seconds = time.perf_counter() - started
-        buffer = io.BytesIO()
-        target_suffix = suffix if output_format or job.target == PIPE else Path(job.target).suffix
-        dropped = save_image(image, buffer, FORMATS[target_suffix.lower()])
-        write_target(job.target, buffer.getvalue())
-        note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
-        return _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
-
-    run_jobs(jobs, work)
+    decompress_all(jobs, suffix=suffix, force=force, model=model)
 
 
 @app.command()
@@ -240,7 +248,11 @@ def bench(
 
     names = [name.strip() for name in codecs.split(",") if name.strip()]
     numbers = _numbers(qualities)
-    codec = _codec(model or "main") if "cae" in names else None
+    codec = None
+    if "cae" in names:
+        from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
+
+        codec = shared_codec(model or "main")
     run(dataset, names, numbers, out, codec)
 
 
@@ -305,30 +317,11 @@ def main() -> None:
     app()
 
 
-def _codec(model: str) -> Codec:
-    from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
-
-    return shared_codec(model)
-
-
-def _codec_of(data: bytes) -> Codec:
-    from caecodec.container import unpack_header  # noqa: PLC0415
-
-    unpack_header(data)  # before torch: a file that is not one is told at once
-    from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
-
-    return codec_for(data)
-
-
 def _make_folder(folder: Path | None) -> None:
     if folder is not None:
         if folder.exists() and not folder.is_dir():
             stop(f"{folder} is a file: -o takes a folder", 2)
         folder.mkdir(parents=True, exist_ok=True)
-
-
-def _summary(job: Job, facts: str) -> str:
-    return f"{job.source} -> {job.target}: {facts}"
 
 
 def _numbers(text: str | None) -> list[float] | None:

@@ -8,7 +8,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from caecodec.cli.files import Job
 from caecodec.errors import CodecError, ConfigError
@@ -55,25 +55,35 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def run_jobs(jobs: Sequence[Job], work: Callable[[Job], str]) -> None:
+def run_jobs(
+    jobs: Sequence[Job],
+    work: Callable[[Job, Callable[[float], None]], str],
+    *,
+    is_slow: bool = False,
+) -> None:
     """Do every job in this process; a failure does not stop the rest.
 
     Args:
         jobs: in order.
-        work: does one job and returns a line about it.
+        work: does one job, tells the part of it that is done, and returns a line about it.
+        is_slow: show a bar for a single job, too.
 
     Raises:
         typer.Exit: code 1, after a list of the failures.
     """
     failures: list[tuple[Job, str]] = []
     with _bar() as bar:
-        task = bar.add_task("", total=len(jobs), visible=len(jobs) > 1)
-        for job in jobs:
+        task = bar.add_task("", total=len(jobs), visible=is_slow or len(jobs) > 1)
+        for done, job in enumerate(jobs):
+
+            def show(part: float, done: int = done) -> None:
+                bar.update(task, completed=done + part)
+
             try:
-                bar.console.print(work(job), markup=False)
+                bar.console.print(work(job, show), markup=False)
             except (CodecError, OSError, MemoryError) as error:
                 failures.append((job, str(error) or type(error).__name__))
-            bar.advance(task)
+            show(1.0)
     for job, message in failures:
         say(f"error: {message}" if job.source in message else f"error: {job.source}: {message}")
     if failures:
@@ -97,7 +107,7 @@ def training_bar() -> Progress:
 def _bar() -> Progress:
     return Progress(
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.completed:.1f}/{task.total}"),
         TimeRemainingColumn(),
         console=stderr,
         transient=True,

@@ -78,7 +78,11 @@ class MainAutoencoder(nn.Module):
 
     def analyze(self, x: Tensor, quality: Tensor) -> Tensor:
         """Map x (B, 3, H, W) to the gained latent y (B, M, H/16, W/16), in quantiser steps."""
-        y: Tensor = self.analysis(x, quality) * self.gain(quality).exp()
+        return self.analyze_stem(self.analysis.stem(x), quality)
+
+    def analyze_stem(self, stem: Tensor, quality: Tensor) -> Tensor:
+        """Map the analysis transform's features (B, C, H/8, W/8) to the gained latent y."""
+        y: Tensor = self.analysis.finish(stem, quality) * self.gain(quality).exp()
         return y
 
     def synthesize(self, y_hat: Tensor, quality: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ModelError
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.exact import IntegerLayer, IntegerScaleHead, export_scale_head
+from caecodec.nn.rounding import Rounding, nearest
 from caecodec.tables import MAX_ESCAPED
 
 _TRAINING_ONLY = ("scale_head", "hyper_prior", "residual_prior")
@@ -67,9 +68,13 @@ class FrozenAutoencoder:
         self.synthesis_halo = blocks + -(-config.decoder_blocks // 2)
         """Latent positions around a tile that its pixels depend on."""
 
-    def analyze(self, x: Tensor, quality_units: int) -> Tensor:
-        """Map x (1, 3, H, W) in [0, 1] to y (1, M, H/16, W/16), in quantiser steps."""
-        return self._networks.analyze(x, _quality(quality_units))
+    def stem(self, x: Tensor) -> Tensor:
+        """Map x (1, 3, H, W) in [0, 1] to features (1, C, H/8, W/8), the same at every quality."""
+        return self._networks.analysis.stem(x)
+
+    def analyze(self, stem: Tensor, quality_units: int) -> Tensor:
+        """Map the features of `stem` to y (1, M, H/16, W/16), in quantiser steps."""
+        return self._networks.analyze_stem(stem, _quality(quality_units))
 
     def hyper_symbols(self, y: Tensor, quality_units: int) -> Tensor:
         """Return z symbols, int64 (N, ceil(h/4), ceil(w/4)), of y (1, M, h, w)."""
@@ -89,15 +94,33 @@ class FrozenAutoencoder:
         channels = torch.arange(shape[0])[:, None, None].expand(shape)
         return NUM_SCALES + anchor * shape[0] + channels
 
-    def quantize(self, y: Tensor, z: Tensor, indexes: Tensor, quality_units: int) -> Tensor:
-        """Return y symbols, int64 (M, h, w): round(y - mean), 0 where the scale index is 0."""
+    def quantize(
+        self,
+        y: Tensor,
+        z: Tensor,
+        indexes: Tensor,
+        quality_units: int,
+        rounding: Rounding = nearest,
+    ) -> tuple[Tensor, Tensor]:
+        """Round y - mean, step by step: each step's means see what the steps before it chose.
+
+        Args:
+            y: (1, M, h, w), in quantiser steps.
+            z: symbols, int64 (N, ceil(h/4), ceil(w/4)).
+            indexes: scale indexes, int64 (M, h, w); symbols are 0 where the index is 0.
+            quality_units: hundredths of a quality.
+            rounding: maps residuals (1, M, h, w) to symbols.
+
+        Returns:
+            Symbols, int64 (M, h, w), and y_hat (1, M, h, w) as the decoder will have it.
+        """
         coded = indexes > 0
         bound = float(MAX_ESCAPED)
-        symbols, _ = self._walk(
+        symbols, y_hat = self._walk(
             z, tuple(y.shape[-2:]), quality_units,
-            lambda means: ((y - means).round() * coded).clamp(-bound, bound),
+            lambda means: (rounding(y - means) * coded).clamp(-bound, bound),
         )  # fmt: skip
-        return symbols[0].long()
+        return symbols[0].long(), y_hat
 
     def dequantize(self, symbols: Tensor, z: Tensor, quality_units: int) -> Tensor:
         """Return y_hat (1, M, h, w) = symbols + means, of symbols (M, h, w)."""

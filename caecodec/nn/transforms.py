@@ -30,8 +30,16 @@ class AnalysisTransform(nn.Module):
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         """Map x (B, 3, H, W) in [0, 1], H and W multiples of 16, to (B, M, H/16, W/16)."""
-        h = self.blocks(self.patch(functional.pixel_unshuffle(x, PATCH)))  # (B, C, H/8, W/8)
-        h = self.down(h * self.gain(quality).exp())  # (B, M, H/16, W/16)
+        return self.finish(self.stem(x), quality)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Map x to features (B, C, H/8, W/8): the part that no quality changes."""
+        h: Tensor = self.blocks(self.patch(functional.pixel_unshuffle(x, PATCH)))
+        return h
+
+    def finish(self, stem: Tensor, quality: Tensor) -> Tensor:
+        """Map the features of `stem` to (B, M, H/16, W/16)."""
+        h = self.down(stem * self.gain(quality).exp())  # (B, M, H/16, W/16)
         y: Tensor = self.project(self.latent_blocks(h))
         return y
 

@@ -101,10 +101,10 @@ def _count_symbols(
 def _sections(frozen: FrozenAutoencoder, x: Tensor, fraction: float) -> list[tuple[Tensor, Tensor]]:
     """Return (symbols, table indexes) of z and of y, at a fraction of the quality range."""
     units = _units(fraction)
-    y = frozen.analyze(x, units)
+    y = frozen.analyze(frozen.stem(x), units)
     z = frozen.hyper_symbols(y, units)
     indexes = frozen.scale_indexes(z, units, (y.shape[-2], y.shape[-1]))
-    symbols = frozen.quantize(y, z, indexes, units)
+    symbols, _ = frozen.quantize(y, z, indexes, units)
     channels, height, width = z.shape
     return [(z, frozen.hyper_indexes((channels, height, width), units)), (symbols, indexes)]
 

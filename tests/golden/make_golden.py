@@ -109,7 +109,7 @@ def write_decode(codec: Codec) -> None:
         decoded = codec.decompress(path.read_bytes())
         decoded.info.clear()
         decoded.save(folder / f"{name}.png")
-        symbols = encoder.symbols(image, quality=quality)
+        symbols = encoder.start(image).symbols(quality)
         crc = zlib.crc32(b"".join(values.astype("<i4").tobytes() for values, _ in symbols))
         (folder / f"{name}.json").write_text(
             json.dumps({"symbols_crc": f"{crc:08x}", "quality": quality, "mode": image.mode}) + "\n"

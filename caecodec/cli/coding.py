@@ -1,0 +1,131 @@
+"""The work behind `caecodec compress` and `caecodec decompress`."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caecodec.cli.console import run_jobs
+from caecodec.cli.files import PIPE, Job, check_target, read_source, write_target
+from caecodec.config import DEFAULT_QUALITY
+from caecodec.errors import ConfigError
+from caecodec.pixels import FORMATS, open_image, save_image
+from caecodec.targets import Target, compress_to
+
+if TYPE_CHECKING:
+    from caecodec.codec import Codec
+
+REFINING_EFFORT = 5
+"""From here on a single file takes long enough for a progress bar."""
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+def parse_target(
+    quality: float | None, size: str | None, bpp: float | None, psnr: float | None
+) -> Target | None:
+    """Return the target that the options name, or None for a quality.
+
+    Raises:
+        ConfigError: more than one of them, or a size that is not a number.
+    """
+    options = {
+        "--quality": quality, "--target-size": size, "--target-bpp": bpp, "--target-psnr": psnr
+    }  # fmt: skip
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{given[0]} and {given[1]} exclude each other: give one of them")
+    if size is not None:
+        return Target(num_bytes=_parse_size(size))
+    if bpp is None and psnr is None:
+        return None
+    return Target(bpp=bpp, psnr=psnr)
+
+
+def compress_all(
+    jobs: Sequence[Job],
+    *,
+    quality: float | None,
+    target: Target | None,
+    effort: int,
+    best_effort: bool,
+    force: bool,
+    model: str | None,
+) -> None:
+    """Compress every job's image to its quality, or to the target."""
+
+    def work(job: Job, on_progress: Callable[[float], None]) -> str:
+        check_target(job, force=force)
+        image = open_image(io.BytesIO(read_source(job.source)), job.source)
+        codec = _codec(model or "main")
+        started = time.perf_counter()
+        if target:
+            data = compress_to(
+                codec,
+                image,
+                target=target,
+                effort=effort,
+                best_effort=best_effort,
+                on_progress=on_progress,
+            )
+        else:
+            chosen = DEFAULT_QUALITY if quality is None else quality
+            data = codec.compress(image, quality=chosen, effort=effort, on_progress=on_progress)
+        seconds = time.perf_counter() - started
+        write_target(job.target, data)
+        bpp = 8 * len(data) / (image.width * image.height)
+        return _summary(job, f"{len(data):,} bytes, {bpp:.3f} bpp, {seconds:.2f} s")
+
+    run_jobs(jobs, work, is_slow=effort >= REFINING_EFFORT)
+
+
+def decompress_all(
+    jobs: Sequence[Job], *, suffix: str | None, force: bool, model: str | None
+) -> None:
+    """Decompress every job's file; `suffix` names the format, or None for that of the output."""
+
+    def work(job: Job, _: Callable[[float], None]) -> str:
+        check_target(job, force=force)
+        data = read_source(job.source)
+        codec = _codec(model) if model else _codec_of(data)
+        started = time.perf_counter()
+        image = codec.decompress(data)
+        seconds = time.perf_counter() - started
+        buffer = io.BytesIO()
+        default = ".png" if job.target == PIPE else Path(job.target).suffix
+        dropped = save_image(image, buffer, FORMATS[(suffix or default).lower()])
+        write_target(job.target, buffer.getvalue())
+        note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
+        return _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
+
+    run_jobs(jobs, work)
+
+
+def _parse_size(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?)b?", text.strip().lower())
+    if match is None:
+        raise ConfigError(f"--target-size is {text!r}, expected bytes such as 12000, 12k or 1.5M")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _codec(model: str) -> Codec:
+    from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
+
+    return shared_codec(model)
+
+
+def _codec_of(data: bytes) -> Codec:
+    from caecodec.container import unpack_header  # noqa: PLC0415
+
+    unpack_header(data)  # before torch: a file that is not one is told at once
+    from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
+
+    return codec_for(data)
+
+
+def _summary(job: Job, facts: str) -> str:
+    return f"{job.source} -> {job.target}: {facts}"

@@ -1,0 +1,208 @@
+"""One image on its way to files (layer 4): from pixels to symbols to bytes.
+
+file <- pack <- payload <- entropy_encode <- symbols <- quantize <- y <- analyze <- x <- image
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caecodec.config import DEFAULT_EFFORT, MAX_QUALITY, MIN_QUALITY, STRIDE, Progress
+from caecodec.container import QUALITY_UNIT, Container, Header, Tile, pack
+from caecodec.effort import (
+    DEAD_ZONE_COST,
+    Effort,
+    Latent,
+    Quantized,
+    Surroundings,
+    SymbolSearch,
+    bits_per_squared_error,
+    effort_level,
+    flat,
+)
+from caecodec.entropy_coder import EntropyCoder
+from caecodec.errors import ConfigError
+from caecodec.nn.entropy_models import replicate_to_multiple
+from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.pixels import ImageLike, Pixels, encode_alpha, take_apart
+from caecodec.tables import IntArray
+from caecodec.tiles import Region
+
+Sections = list[tuple[IntArray, IntArray]]
+"""(symbols, table indexes) of z, then of y."""
+
+
+class Encoder(NamedTuple):
+    """What a codec lends to its compressions."""
+
+    model: FrozenAutoencoder
+    coder: EntropyCoder
+    search: SymbolSearch
+    digest: bytes
+    tile_size: int
+
+
+class Compression:
+    """One image, compressed at one or several qualities.
+
+    With `keep_stems`, the part of the analysis transform that no quality changes runs once, and
+    12 bytes a pixel are held; otherwise memory goes with the tile.
+    """
+
+    def __init__(self, encoder: Encoder, image: ImageLike, *, keep_stems: bool = False) -> None:
+        """Take the image apart.
+
+        Raises:
+            ImageError: the image is of a kind that is refused.
+        """
+        self._encoder = encoder
+        self._picture = take_apart(image)
+        alpha = self._picture.alpha
+        self._alpha = None if alpha is None else encode_alpha(alpha)
+        self._stems: dict[Region, Tensor] | None = {} if keep_stems else None
+
+    @property
+    def color(self) -> Pixels:
+        """The colour planes that are compressed, uint8 (H, W) or (H, W, 3)."""
+        return self._picture.color
+
+    @torch.no_grad()
+    def compress(
+        self, quality: float, *, effort: int = DEFAULT_EFFORT, on_progress: Progress | None = None
+    ) -> bytes:
+        """Return the bytes of a `.cae` file; see `Codec.compress`."""
+        header = self.header(quality)
+        tiles = tuple(
+            Tile(
+                symbols_crc(*(symbols for symbols, _ in sections)),
+                self._encoder.coder.entropy_encode(sections),
+            )
+            for sections in self._tiles(header, effort_level(effort), on_progress)
+        )
+        return pack(Container(header, tiles, self._alpha, self._picture.metadata))
+
+    @torch.no_grad()
+    def symbols(self, quality: float, *, effort: int = DEFAULT_EFFORT) -> Sections:
+        """Return (symbols, table indexes), z before y, of every tile: what `compress` codes."""
+        tiles = self._tiles(self.header(quality), effort_level(effort), None)
+        return [section for sections in tiles for section in sections]
+
+    def header(self, quality: float) -> Header:
+        """Return the file's header.
+
+        Raises:
+            ConfigError: quality out of range.
+        """
+        height, width = self._picture.color.shape[:2]
+        units = quality_to_units(quality)
+        encoder = self._encoder
+        mode = self._picture.mode
+        return Header(mode, units, width, height, encoder.digest, encoder.tile_size)
+
+    def latent(self, tile: Region, header: Header) -> Latent:
+        """Analyse one tile, from its pixels and a halo of real ones around it."""
+        model, units = self._encoder.model, header.quality_units
+        grown = tile.grown(model.analysis_halo, header.grid.bounds)
+        y = model.analyze(self._stem(grown), units)
+        inner = tile.within(grown)
+        y = y[..., inner.rows, inner.columns].contiguous(memory_format=torch.channels_last)
+        z = model.hyper_symbols(y, units)
+        return Latent(y, z, model.scale_indexes(z, units, (tile.height, tile.width)))
+
+    def _tiles(
+        self, header: Header, level: Effort, on_progress: Progress | None
+    ) -> Iterator[Sections]:
+        model, units = self._encoder.model, header.quality_units
+        if level.num_trials == 1:
+            quantized = self._quantized(header, level.costs[0])
+        else:
+            quantized = self._searched(header, level, on_progress)
+        for number, (latent, (symbols, _)) in enumerate(quantized):
+            z_indexes = model.hyper_indexes(latent.z.shape, units)
+            yield [(flat(latent.z), flat(z_indexes)), (flat(symbols), flat(latent.indexes))]
+            if on_progress:
+                on_progress((number + 1) / len(header.grid))
+
+    def _quantized(self, header: Header, cost: float) -> Iterator[tuple[Latent, Quantized]]:
+        """Quantise every tile with one dead zone cost."""
+        for tile in header.grid:
+            latent = self.latent(tile, header)
+            yield latent, self._encoder.search.quantize(latent, header.quality_units, cost)
+
+    def _searched(
+        self, header: Header, level: Effort, on_progress: Progress | None
+    ) -> Iterator[tuple[Latent, Quantized]]:
+        """Search the best symbols of every tile, next to what is known of the others."""
+        model, units = self._encoder.model, header.quality_units
+        grid = header.grid
+        channels = model.config.latent_channels
+        canvas = torch.zeros((1, channels, grid.bounds.height, grid.bounds.width))
+        canvas = canvas.contiguous(memory_format=torch.channels_last)
+        if len(grid) > 1:
+            draft = self._quantized(header, DEAD_ZONE_COST)
+            for tile, (_, quantized) in zip(grid, draft, strict=True):
+                canvas[..., tile.rows, tile.columns] = quantized.y_hat
+        is_gray = header.mode.name.startswith("L")
+        weight = bits_per_squared_error(units, 1 if is_gray else 3)
+        done = 0
+        for tile in grid:
+            around = Surroundings(model, canvas, tile)
+            pixels = self._picture.color[around.pixels.rows, around.pixels.columns]
+            x = to_unit(pixels)[:, : 1 if is_gray else 3]
+
+            def distortion(y_hat: Tensor, around: Surroundings = around, x: Tensor = x) -> Tensor:
+                return weight * around.squared_error(y_hat, x, units, is_gray=is_gray)
+
+            def on_trial() -> None:
+                nonlocal done
+                done += 1
+                if on_progress:
+                    on_progress(done / (level.num_trials * len(grid)))
+
+            latent = self.latent(tile, header)
+            best = self._encoder.search.best(latent, units, level, distortion, on_trial)
+            canvas[..., tile.rows, tile.columns] = best.y_hat
+            yield latent, best
+
+    def _stem(self, region: Region) -> Tensor:
+        """Return the features of a region, in latent positions, of the padded image."""
+        if self._stems is not None and region in self._stems:
+            return self._stems[region]
+        pixels = region.scaled(STRIDE)
+        x = to_unit(self._picture.color[pixels.rows, pixels.columns])
+        stem = self._encoder.model.stem(replicate_to_multiple(x, STRIDE))
+        if self._stems is not None:
+            self._stems[region] = stem
+        return stem
+
+
+def quality_to_units(quality: float) -> int:
+    """Return the header's hundredths of a quality.
+
+    Raises:
+        ConfigError: not a number from 0 to 100.
+    """
+    if not math.isfinite(quality) or not MIN_QUALITY <= quality <= MAX_QUALITY:
+        raise ConfigError(f"quality is {quality}, expected a number from 0 to 100")
+    return round(quality * QUALITY_UNIT)
+
+
+def to_unit(color: Pixels) -> Tensor:
+    """Map uint8 (H, W) or (H, W, 3) to x (1, 3, H, W) in [0, 1]; gray is repeated."""
+    rgb = color if color.ndim == 3 else np.repeat(color[..., None], 3, axis=2)
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
+
+
+def symbols_crc(*symbols: IntArray) -> int:
+    """Return the CRC-32 of int32 little-endian symbols, z before y. FORMAT.md section 5."""
+    crc = 0
+    for values in symbols:
+        crc = zlib.crc32(np.ascontiguousarray(values.astype("<i4", copy=False)).data, crc)
+    return crc

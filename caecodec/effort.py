@@ -1,0 +1,229 @@
+"""How much work the encoder spends on symbols; the decoder never knows (layer 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from operator import itemgetter
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from caecodec.config import MAX_EFFORT, MIN_EFFORT, STRIDE, rd_lambda
+from caecodec.container import QUALITY_UNIT
+from caecodec.errors import ConfigError
+from caecodec.metrics import MAX_LEVEL
+from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.nn.rounding import DeadZones, nearest
+from caecodec.tables import CodingTables, IntArray
+from caecodec.tiles import Region
+
+DEAD_ZONE_COST = 22.0
+"""Bits for a squared error of one step when ones become zeros; the best on validation images.
+
+Above the 8.7 of a lone error: zeroed symbols err all in one direction, and the means of later
+symbols see less.
+"""
+STRENGTHS = (14.0, 22.0, 40.0)
+"""Dead zone costs among which efforts 4 and up choose."""
+REFINED_COST = 14.0
+REFINED_MAGNITUDES = 8
+CURVATURE = 8.0
+"""Bits for a squared error of one step in y_hat, through the synthesis transform."""
+FIRST_SHARE = 0.3
+HALF_LIFE = 8.0
+"""Refinement steps after which the share of a new target has halved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """One level.
+
+    Attributes:
+        costs: dead zone costs to try; infinity is plain rounding.
+        steps: gradient steps of refinement after these, or None for no refinement.
+    """
+
+    costs: tuple[float, ...]
+    steps: int | None = None
+
+    @property
+    def num_trials(self) -> int:
+        """Sets of symbols that are made; with more than one, the best is kept."""
+        return len(self.costs) + (0 if self.steps is None else self.steps + 1)
+
+
+_PLAIN = float("inf")
+_LEVELS = {
+    1: Effort((_PLAIN,)),
+    2: Effort((_PLAIN,)),
+    3: Effort((DEAD_ZONE_COST,)),
+    4: Effort((_PLAIN, *STRENGTHS)),
+    5: Effort((_PLAIN, *STRENGTHS), steps=2),
+    6: Effort((_PLAIN, *STRENGTHS), steps=5),
+    7: Effort((_PLAIN, *STRENGTHS), steps=10),
+    8: Effort((_PLAIN, *STRENGTHS), steps=20),
+    9: Effort((_PLAIN, *STRENGTHS), steps=40),
+}
+
+
+def effort_level(level: int) -> Effort:
+    """Return a level by number.
+
+    Raises:
+        ConfigError: not a whole number from MIN_EFFORT to MAX_EFFORT.
+    """
+    if level not in _LEVELS:
+        raise ConfigError(
+            f"effort is {level}, expected a whole number from {MIN_EFFORT} to {MAX_EFFORT}"
+        )
+    return _LEVELS[level]
+
+
+class Latent(NamedTuple):
+    """One tile before its y is quantised: y (1, M, h, w), z symbols, scale indexes (M, h, w)."""
+
+    y: Tensor
+    z: Tensor
+    indexes: Tensor
+
+
+class Quantized(NamedTuple):
+    """Symbols int64 (M, h, w), and y_hat (1, M, h, w) as the decoder will have it."""
+
+    symbols: Tensor
+    y_hat: Tensor
+
+
+Distortion = Callable[[Tensor], Tensor]
+"""y_hat (1, M, h, w) of a tile to lambda 255**2 MSE times pixels, in bits; differentiable."""
+
+
+class Surroundings:
+    """What the distortion of one tile depends on: its pixels, and the latents around it.
+
+    A tile's latents reach pixels a halo beyond its edge, and those depend on latents another halo
+    further; both are here, so that a tile is judged as the decoder will show it.
+    """
+
+    def __init__(self, model: FrozenAutoencoder, canvas: Tensor, tile: Region) -> None:
+        """Cut the window of a tile out of the whole image's y_hat (1, M, h, w)."""
+        halo = model.synthesis_halo
+        bounds = Region(0, 0, canvas.shape[-2], canvas.shape[-1])
+        self._model = model
+        outer = tile.grown(2 * halo, bounds)
+        self._latents = canvas[..., outer.rows, outer.columns]
+        self._inner = tile.within(outer)
+        reached = tile.grown(halo, bounds)
+        self.pixels = reached.scaled(STRIDE)
+        """The pixels that the tile reaches, in the image, padding included."""
+        self._window = reached.within(outer).scaled(STRIDE)
+
+    def squared_error(
+        self, y_hat: Tensor, x: Tensor, quality_units: int, *, is_gray: bool
+    ) -> Tensor:
+        """Return the sum of squared errors against x (1, 3 or 1, H, W), on [0, 1] and clamped.
+
+        Args:
+            y_hat: (1, M, h, w) of the tile.
+            x: the true part of `pixels`.
+            quality_units: hundredths of a quality.
+            is_gray: compare the mean of the channels, which is what the decoder writes.
+        """
+        latents = self._latents.clone()
+        latents[..., self._inner.rows, self._inner.columns] = y_hat
+        x_hat = self._model.synthesize(latents, quality_units)
+        x_hat = x_hat[..., self._window.rows, self._window.columns]
+        x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
+        x_hat = x_hat.mean(1, keepdim=True) if is_gray else x_hat
+        return (x_hat - x).square().sum()
+
+
+class SymbolSearch:
+    """Chooses the y symbols of a tile by rate and distortion."""
+
+    def __init__(self, model: FrozenAutoencoder, tables: CodingTables) -> None:
+        self._model = model
+        self._tables = tables
+        self._dead_zones = {cost: DeadZones(tables, cost=cost, magnitudes=1) for cost in STRENGTHS}
+        self._refined = DeadZones(tables, cost=REFINED_COST, magnitudes=REFINED_MAGNITUDES)
+
+    def quantize(self, latent: Latent, quality_units: int, cost: float) -> Quantized:
+        """Quantise by one dead zone cost of STRENGTHS, or plainly if it is infinite."""
+        rounding = nearest
+        if cost in self._dead_zones:
+            rounding = self._dead_zones[cost].rounding(latent.indexes)
+        return Quantized(*self._model.quantize(*latent, quality_units, rounding))
+
+    def best(
+        self,
+        latent: Latent,
+        quality_units: int,
+        level: Effort,
+        distortion: Distortion,
+        on_trial: Callable[[], None],
+    ) -> Quantized:
+        """Return the trial of a level with the least bits + distortion; higher levels try more.
+
+        Args:
+            latent: the tile.
+            quality_units: hundredths of a quality.
+            level: what to try.
+            distortion: of a y_hat, in bits.
+            on_trial: called after each trial.
+        """
+        trials = self._trials(latent, quality_units, level, distortion, on_trial)
+        return min(trials, key=itemgetter(0))[1]
+
+    def _trials(
+        self,
+        latent: Latent,
+        quality_units: int,
+        level: Effort,
+        distortion: Distortion,
+        on_trial: Callable[[], None],
+    ) -> Iterator[tuple[float, Quantized]]:
+        for cost in level.costs:
+            quantized = self.quantize(latent, quality_units, cost)
+            yield self._bits(quantized, latent) + distortion(quantized.y_hat).item(), quantized
+            on_trial()
+        if level.steps is not None:
+            for trial in self._refine(latent, quality_units, level.steps, distortion):
+                yield trial
+                on_trial()
+
+    def _refine(
+        self, latent: Latent, quality_units: int, steps: int, distortion: Distortion
+    ) -> Iterator[tuple[float, Quantized]]:
+        """Yield (bits + distortion, quantised) of targets that follow the distortion's gradient.
+
+        The synthesis transform is close to orthonormal in these units, so the y_hat of least
+        distortion lies near y_hat - gradient / (2 CURVATURE). The target moves a share of the way
+        to it, starting from y, and is rounded with dead zones again.
+        """
+        rounding = self._refined.rounding(latent.indexes)
+        target = latent.y
+        for step in range(steps + 1):
+            moved = latent._replace(y=target)
+            quantized = Quantized(*self._model.quantize(*moved, quality_units, rounding))
+            y_hat = quantized.y_hat.detach().requires_grad_()
+            with torch.enable_grad():
+                distorted = distortion(y_hat)
+                (gradient,) = torch.autograd.grad(distorted, y_hat)
+            yield self._bits(quantized, latent) + distorted.item(), quantized
+            ideal = quantized.y_hat - gradient / (2 * CURVATURE)
+            target = target.lerp(ideal, FIRST_SHARE * 0.5 ** (step / HALF_LIFE))
+
+    def _bits(self, quantized: Quantized, latent: Latent) -> float:
+        return self._tables.bits(flat(quantized.symbols), flat(latent.indexes))
+
+
+def bits_per_squared_error(quality_units: int, channels: int) -> float:
+    """Return lambda 255**2 / channels: bits for a squared error of 1 in one channel."""
+    return rd_lambda(quality_units / QUALITY_UNIT) * MAX_LEVEL**2 / channels
+
+
+def flat(values: Tensor) -> IntArray:
+    """Return int32 (n,), in coding order."""
+    return values.reshape(-1).to(torch.int32).numpy()

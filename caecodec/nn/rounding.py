@@ -1,0 +1,64 @@
+"""From residuals to symbols: to the nearest, or nearer to zero where the rate says so.
+
+At the quantiser step that is optimal for lambda, an error of one step costs 6 / ln 2 = 8.7 bits of
+R + lambda D (`config.optimal_step`); the trained gains keep to this, at every quality and in every
+channel, within a few tenths. So lambda cancels out, and one set of thresholds serves all qualities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caecodec.config import NUM_SCALES
+from caecodec.tables import CodingTables
+
+Rounding = Callable[[Tensor], Tensor]
+"""Residuals y - mean (1, M, h, w), in quantiser steps, to symbols of the same shape."""
+
+
+def nearest(residual: Tensor) -> Tensor:
+    """Round half to even."""
+    return residual.round()
+
+
+class DeadZones:
+    """Rate-distortion optimised rounding: a symbol moves one step to zero where that saves bits.
+
+    The symbol s of magnitude |s| = round(|r|) moves if the bits saved exceed the distortion added:
+    bits(|s|) - bits(|s| - 1) > cost * ((|r| - |s| + 1)**2 - (|r| - |s|)**2). That is a threshold on
+    |r| for every table and magnitude.
+    """
+
+    def __init__(self, tables: CodingTables, *, cost: float, magnitudes: int) -> None:
+        """Compute the thresholds.
+
+        Args:
+            tables: what symbols cost; the first NUM_SCALES are those of y.
+            cost: bits for an error of one step, squared.
+            magnitudes: only symbols up to this magnitude move.
+        """
+        saved = np.zeros((NUM_SCALES, magnitudes + 2))
+        for index in range(1, NUM_SCALES):
+            costs = tables.magnitude_bits(index, magnitudes)
+            saved[index, 1:-1] = np.diff(costs)
+        magnitude = np.arange(magnitudes + 2)
+        thresholds = magnitude + (saved / cost - 1) / 2
+        thresholds[:, 0] = thresholds[:, -1] = -1.0  # zeros, and whatever is larger, stay
+        self._thresholds = torch.from_numpy(thresholds.astype(np.float32))
+
+    def rounding(self, indexes: Tensor) -> Rounding:
+        """Return the rounding of elements with these scale indexes, int64 (M, h, w)."""
+        last = self._thresholds.shape[1] - 1
+        rows = indexes * (last + 1)
+
+        def towards_zero(residual: Tensor) -> Tensor:
+            size = residual.abs()
+            magnitude = size.round()
+            threshold = self._thresholds.take(rows + magnitude.clamp(max=last).long())
+            return (magnitude - (size < threshold).float()) * residual.sign()
+
+        return towards_zero

@@ -1,0 +1,169 @@
+"""Files of a wanted size or PSNR: a search over quality (layer 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from caecodec.config import DEFAULT_EFFORT, MAX_QUALITY, Progress
+from caecodec.container import QUALITY_UNIT
+from caecodec.errors import ConfigError, TargetError
+from caecodec.metrics import psnr
+from caecodec.pixels import ImageLike, take_apart
+
+if TYPE_CHECKING:
+    from caecodec.codec import Codec
+
+SIZE_SLACK = 0.01
+"""The search stops at a size between (1 - SIZE_SLACK) of the target and the target."""
+PSNR_SLACK = 0.03
+"""The search stops at a PSNR between the target and this much above it, in dB."""
+SECANT_STEPS = 8
+"""Attempts after which the bracket is halved instead."""
+MAX_UNITS = round(MAX_QUALITY * QUALITY_UNIT)
+SEARCH_EFFORT = 3
+"""Highest effort at which the search starts; a higher one goes on from where that ended."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a file shall reach: exactly one of the three.
+
+    Attributes:
+        bpp: bits per pixel at most, everything counted.
+        num_bytes: size at most.
+        psnr: at least, in dB over the colour channels; alpha is lossless.
+    """
+
+    bpp: float | None = None
+    num_bytes: int | None = None
+    psnr: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in dataclasses.astuple(self) if value is not None]
+        if len(given) != 1 or not math.isfinite(given[0]) or given[0] <= 0:
+            raise ConfigError("a target is one of bpp, num_bytes and psnr, a number above 0")
+
+
+class _Attempt(NamedTuple):
+    """A file at a quality, and what the search looks at: its log size or its PSNR."""
+
+    units: int
+    data: bytes
+    value: float
+
+
+class _Window(NamedTuple):
+    """Values that meet a target.
+
+    Attributes:
+        low, high: the search stops between them.
+        at_most: the target is `high` and must not be exceeded; otherwise it is `low`.
+        slope: typical rise of the value per hundredth of a quality, for the first guesses.
+    """
+
+    low: float
+    high: float
+    at_most: bool
+    slope: float
+
+
+def compress_to(  # noqa: PLR0913 - two positional, the rest by name
+    codec: Codec,
+    image: ImageLike,
+    *,
+    target: Target,
+    effort: int = DEFAULT_EFFORT,
+    best_effort: bool = False,
+    on_progress: Progress = lambda _: None,
+) -> bytes:
+    """Return a file that meets a target: a size from below, a PSNR from above.
+
+    The part of the analysis transform that no quality changes runs once.
+
+    Args:
+        codec: the model.
+        image: as `Codec.compress`.
+        target: a size is met within 2 %, a PSNR within 0.05 dB, where steps of quality allow it.
+        effort: 1..9, as `Codec.compress`.
+        best_effort: take the nearest reachable value where the target is out of range.
+        on_progress: called after each file that is tried.
+
+    Raises:
+        TargetError: quality 0 to 100 does not reach the target; the message names the nearest.
+        ImageError, ConfigError: as `Codec.compress`.
+    """
+    compression = codec.start(image, keep_stems=True)
+    color = compression.color
+    pixels = color.shape[0] * color.shape[1]
+    window = _window(target, pixels)
+    parts = (1 - 0.8**count for count in itertools.count(1))  # how many files it takes is unknown
+
+    def try_at(units: int, level: int) -> _Attempt:
+        data = compression.compress(units / QUALITY_UNIT, effort=level)
+        on_progress(next(parts))
+        if target.psnr is None:
+            return _Attempt(units, data, math.log(len(data)))
+        return _Attempt(units, data, psnr(color, take_apart(codec.decompress(data)).color))
+
+    start = MAX_UNITS // 2
+    if effort > SEARCH_EFFORT:
+        start = _search(lambda units: try_at(units, SEARCH_EFFORT), window, start)[0].units
+    found, in_range = _search(lambda units: try_at(units, effort), window, start)
+    if not in_range and not best_effort:
+        reached = f"{len(found.data):,} bytes, {8 * len(found.data) / pixels:.4f} bpp"
+        if target.psnr is not None:
+            reached = f"{found.value:.2f} dB"
+        raise TargetError(
+            f"the target is out of range: the nearest is {reached}, "
+            f"at quality {found.units / QUALITY_UNIT:g}"
+        )
+    return found.data
+
+
+def _window(target: Target, pixels: int) -> _Window:
+    if target.psnr is not None:
+        return _Window(target.psnr, target.psnr + PSNR_SLACK, at_most=False, slope=1.2e-3)
+    size = target.num_bytes if target.bpp is None else math.floor(target.bpp * pixels / 8)
+    high = math.log(max(size or 0, 1))
+    return _Window(high + math.log1p(-SIZE_SLACK), high, at_most=True, slope=2.8e-4)
+
+
+def _search(
+    try_at: Callable[[int], _Attempt], window: _Window, start: int
+) -> tuple[_Attempt, bool]:
+    """Find the attempt in the window, or the nearest one on the side that is allowed.
+
+    Secant steps inside a bracket that shrinks with each attempt: values rise with quality, so an
+    attempt below the window excludes all lower qualities, and one above it all higher ones.
+
+    Returns:
+        The attempt, and whether the target lies within the range of qualities.
+    """
+    below: _Attempt | None = None
+    above: _Attempt | None = None
+    last: _Attempt | None = None
+    aim, slope, units = (window.low + window.high) / 2, window.slope, start
+    for count in itertools.count(1):
+        attempt = try_at(units)
+        if window.low <= attempt.value <= window.high:
+            return attempt, True
+        if attempt.value < window.low:
+            below = attempt
+        else:
+            above = attempt
+        low = below.units + 1 if below else 0
+        high = above.units - 1 if above else MAX_UNITS
+        if low > high:
+            break
+        if last and (attempt.value - last.value) * (attempt.units - last.units) > 0:
+            slope = (attempt.value - last.value) / (attempt.units - last.units)
+        units = round(min(max(attempt.units + (aim - attempt.value) / slope, low), high))
+        if count > SECANT_STEPS:
+            units = (low + high) // 2
+        last = attempt
+    chosen = (below or above) if window.at_most else (above or below)
+    return chosen or attempt, bool(below and above)
