@@ -185,6 +185,15 @@ def test_the_plot_draws_published_curves_dashed_and_within_the_range_of_the_meas
     assert len(looks) == len(dashed)
 
 
+def test_the_plot_takes_codecs_and_anchors_that_it_has_no_style_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("caecodec.bench.plot.BD_ANCHORS", ("new",))
+    points = [*make_curve("cae"), *make_curve("new", factor=2)]
+    (axes,) = plot_rd(points, bd_matrix(points, ["new"]), title="kodak").axes
+    assert axes.get_legend().get_title().get_text() == "BD-rate against new"
+
+
 def test_the_legend_names_published_curves_from_the_best_at_mid_rate_down() -> None:
     points = make_curve("cae")
     comparisons = compare(points, load_baselines(KODAK_FILE))

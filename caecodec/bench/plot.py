@@ -117,6 +117,10 @@ def write_plots(
         figure.savefig(folder / "rd.png", metadata={"Software": None})
 
 
+def _style(codec: str) -> _Style:
+    return _STYLES.get(codec, _Style(codec, "#bc4c00", "v"))
+
+
 def _by_codec(points: Iterable[Point]) -> dict[str, list[Point]]:
     """Group points into curves of rising rate, in the order of the legend."""
     curves: dict[str, list[Point]] = {}
@@ -127,7 +131,7 @@ def _by_codec(points: Iterable[Point]) -> dict[str, list[Point]]:
 
 
 def _draw_curve(axes: Axes, codec: str, curve: Sequence[Point], *, suffix: str) -> Line2D:
-    style = _STYLES.get(codec, _Style(codec, "#bc4c00", "v"))
+    style = _style(codec)
     is_ours = codec == "cae"
     (line,) = axes.plot(
         [point.bpp for point in curve],
@@ -184,7 +188,7 @@ def _legend_suffix(codec: str, anchor: str | None, rates: Mapping[str, float | N
 
 
 def _draw_legend(axes: Axes, lines: Sequence[Line2D], anchor: str | None) -> Legend:
-    title = f"BD-rate against {_STYLES[anchor].label}" if anchor else None
+    title = f"BD-rate against {_style(anchor).label}" if anchor else None
     legend = axes.legend(handles=lines, loc="lower right", title=title, **_LEGEND)
     legend.set_zorder(6)
     return legend
