@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 import caecodec
-from caecodec.bench.codecs import ImageCodec, library_versions, make_codecs
+from caecodec.bench.codecs import ImageCodec, is_cae, library_versions, make_codecs
 from caecodec.metrics import psnr
 from caecodec.pixels import IMAGE_SUFFIXES
 
@@ -58,7 +58,7 @@ Job = dict[str, Any]
 def build_codec(job: Job) -> ImageCodec:
     """Return the codec of a job; of two JPEG curves the first, 4:2:0."""
     model = None
-    if job["codec"] == "cae":
+    if is_cae(job["codec"]):
         from caecodec.codec import Codec  # noqa: PLC0415 - loads torch, where it is measured
 
         model = Codec(job["model"])
@@ -134,7 +134,7 @@ def measure_times(job: Job) -> dict[str, float]:
 
 def only_import(job: Job) -> dict[str, float]:
     """Import what the codec needs, and load no weights."""
-    if job["codec"] == "cae":
+    if is_cae(job["codec"]):
         importlib.import_module("caecodec.codec")
     else:
         build_codec(job)

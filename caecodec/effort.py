@@ -15,7 +15,7 @@ from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ConfigError
 from caecodec.metrics import MAX_LEVEL
 from caecodec.nn.frozen import FrozenAutoencoder
-from caecodec.nn.rounding import DeadZones, nearest
+from caecodec.nn.rounding import DeadZones, Rounding, nearest
 from caecodec.tables import CodingTables, IntArray
 from caecodec.tiles import Region
 
@@ -151,7 +151,7 @@ class SymbolSearch:
 
     def quantize(self, latent: Latent, quality_units: int, cost: float) -> Quantized:
         """Quantise by one dead zone cost of STRENGTHS, or plainly if it is infinite."""
-        rounding = nearest
+        rounding: Rounding = nearest
         if cost in self._dead_zones:
             rounding = self._dead_zones[cost].rounding(latent.indexes)
         return Quantized(*self._model.quantize(*latent, quality_units, rounding))

@@ -45,7 +45,7 @@ ALL_CURVES = ["cae", "png", "jpeg", "jpeg-444", "mozjpeg", "webp", "jp2", "jxl",
 class WebPModel:
     """Stands in for a `caecodec.codec.Codec`, so that these tests need no weights."""
 
-    def compress(self, image: Image.Image, *, quality: float) -> bytes:
+    def compress(self, image: Image.Image, *, quality: float, effort: int = 3) -> bytes:  # noqa: ARG002
         buffer = io.BytesIO()
         image.save(buffer, format="WEBP", quality=quality, method=0)
         return buffer.getvalue()

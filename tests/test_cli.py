@@ -294,3 +294,38 @@ def test_decoded_files_are_what_the_codec_decodes(cae_path: Path, toy: object) -
     expected = np.array(toy.decompress(cae_path.read_bytes()))  # type: ignore[attr-defined]
     with Image.open(cae_path.with_name("out.png")) as image:
         assert np.array_equal(np.array(image), expected)
+
+
+def test_a_target_size_is_met(photo_path: Path) -> None:
+    out = photo_path.with_suffix(".cae")
+    assert run("compress", photo_path, "--target-size", "1.2k", "-e", "1", *MODEL).exit_code == 0
+    assert 1100 <= out.stat().st_size <= 1200
+
+
+def test_a_target_out_of_range_fails_and_writes_nothing(photo_path: Path) -> None:
+    out = photo_path.with_suffix(".cae")
+    result = run("compress", photo_path, "--target-psnr", "99", *MODEL)
+    assert result.exit_code == 1
+    assert "out of range" in result.stderr
+    assert not out.exists()
+    accepted = run("compress", photo_path, "--target-psnr", "99", "--best-effort", *MODEL)
+    assert accepted.exit_code == 0
+    assert out.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-q", "50", "--target-bpp", "1"],
+        ["--target-bpp", "1", "--target-psnr", "30"],
+        ["--target-size", "12 parsecs"],
+        ["--target-psnr", "-3"],
+        ["--effort", "10"],
+    ],
+)
+def test_options_that_exclude_each_other_or_make_no_sense_are_usage_errors(
+    photo_path: Path, options: list[str]
+) -> None:
+    result = run("compress", photo_path, *options, *MODEL)
+    assert result.exit_code == 2
+    assert not photo_path.with_suffix(".cae").exists()

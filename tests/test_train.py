@@ -210,9 +210,9 @@ def test_gradients_pass_where_they_help() -> None:
 
 
 def test_lambda_is_log_uniform_and_steps_shrink_with_quality() -> None:
-    assert rd_lambda(0) == pytest.approx(0.001)
-    assert rd_lambda(100) == pytest.approx(0.15)
-    assert rd_lambda(50) == pytest.approx((0.001 * 0.15) ** 0.5)
+    assert rd_lambda(0) == pytest.approx(0.0008)
+    assert rd_lambda(100) == pytest.approx(0.3)
+    assert rd_lambda(50) == pytest.approx((0.0008 * 0.3) ** 0.5)
     assert optimal_step(0) > optimal_step(50) > optimal_step(100)
 
 

@@ -34,10 +34,12 @@ import PIL
 from PIL import Image, features
 
 from caecodec.bench.extras import import_extra
-from caecodec.config import MAX_QUALITY, MIN_QUALITY
+from caecodec.config import DEFAULT_EFFORT, MAX_EFFORT, MAX_QUALITY, MIN_EFFORT, MIN_QUALITY
 from caecodec.errors import ConfigError
 
-CODEC_NAMES = ("cae", "png", "jpeg", "mozjpeg", "webp", "jp2", "jxl", "avif")
+CAE_EFFORTS = {f"cae-e{effort}": effort for effort in range(MIN_EFFORT, MAX_EFFORT + 1)}
+"""caecodec at an effort of its own; "cae" is at the default one."""
+CODEC_NAMES = ("cae", *CAE_EFFORTS, "png", "jpeg", "mozjpeg", "webp", "jp2", "jxl", "avif")
 """What `make_codecs` accepts, in the order of its result."""
 CAE_QUALITIES = tuple(float(quality) for quality in range(0, 101, 10))
 """caecodec's own qualities when the user gives none."""
@@ -48,7 +50,7 @@ LOSSLESS_QUALITY = 100.0
 class Compressor(Protocol):
     """What the benchmark needs of a `caecodec.codec.Codec`."""
 
-    def compress(self, image: Image.Image, *, quality: float) -> bytes:
+    def compress(self, image: Image.Image, *, quality: float, effort: int) -> bytes:
         """Return the bytes of a `.cae` file."""
         ...
 
@@ -86,7 +88,7 @@ def make_codecs(
 
     Args:
         names: of CODEC_NAMES; "jpeg" gives two curves, "jpeg" (4:2:0) and "jpeg-444" (4:4:4).
-        cae: the model behind "cae"; needed when that is among the names.
+        cae: the model behind "cae" and "cae-e1" to "cae-e9"; needed when one is among the names.
         qualities: for every lossy codec instead of its own; 0 to 100, and whole for all but "cae".
 
     Returns:
@@ -104,6 +106,11 @@ def make_codecs(
     if qualities is None:
         return codecs
     return [codec if codec.is_lossless else _with_qualities(codec, qualities) for codec in codecs]
+
+
+def is_cae(name: str) -> bool:
+    """Whether a codec of CODEC_NAMES is caecodec."""
+    return name == "cae" or name in CAE_EFFORTS
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:
@@ -142,22 +149,19 @@ def _curves(name: str, cae: Compressor | None) -> tuple[ImageCodec, ...]:
         return (_mozjpeg_codec(import_extra("mozjpeg_lossless_optimization")),)
     if name == "jxl":
         return (_jxl_codec(import_extra("imagecodecs")),)
-    if name != "cae":
+    if not is_cae(name):
         return _PILLOW_CODECS[name]
     if cae is None:
-        raise ConfigError("codec 'cae' has no model, expected one")
-    return (
-        ImageCodec(
-            "cae", partial(_compress, cae), cae.decompress, CAE_QUALITIES, is_lossless=False
-        ),
-    )
+        raise ConfigError(f"codec {name!r} has no model, expected one")
+    encode = partial(_compress, cae, CAE_EFFORTS.get(name, DEFAULT_EFFORT))
+    return (ImageCodec(name, encode, cae.decompress, CAE_QUALITIES, is_lossless=False),)
 
 
 def _with_qualities(codec: ImageCodec, qualities: Sequence[float]) -> ImageCodec:
     for quality in qualities:
         if not MIN_QUALITY <= quality <= MAX_QUALITY:
             raise ConfigError(f"quality is {quality:g}, expected 0 to 100")
-        if codec.name != "cae" and quality != int(quality):
+        if not is_cae(codec.name) and quality != int(quality):
             raise ConfigError(f"quality is {quality:g}, expected a whole number for {codec.name}")
     if not qualities:
         raise ConfigError("no quality, expected at least one")
@@ -166,8 +170,8 @@ def _with_qualities(codec: ImageCodec, qualities: Sequence[float]) -> ImageCodec
     )
 
 
-def _compress(cae: Compressor, image: Image.Image, quality: float) -> bytes:
-    return cae.compress(image, quality=quality)
+def _compress(cae: Compressor, effort: int, image: Image.Image, quality: float) -> bytes:
+    return cae.compress(image, quality=quality, effort=effort)
 
 
 def _pillow_encode(image: Image.Image, quality: float, **options: Any) -> bytes:

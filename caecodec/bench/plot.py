@@ -28,6 +28,23 @@ class _Style(NamedTuple):
 
 _STYLES = {
     "cae": _Style("caecodec", "#d1242f", "o"),
+    **{
+        f"cae-e{effort}": _Style(f"caecodec, effort {effort}", color, "o")
+        for effort, color in enumerate(
+            (
+                "#ffb3a7",
+                "#ff9c8f",
+                "#ff8577",
+                "#f96b60",
+                "#ec5249",
+                "#b61a22",
+                "#96131b",
+                "#760d15",
+                "#56080f",
+            ),
+            1,
+        )
+    },
     "avif": _Style("AVIF", "#0969da", "s"),
     "jxl": _Style("JPEG XL", "#8250df", "P"),
     "webp": _Style("WebP", "#1a7f37", "^"),

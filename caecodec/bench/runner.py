@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from caecodec.bench.codecs import CAE_QUALITIES, ImageCodec
+from caecodec.bench.codecs import CAE_QUALITIES, ImageCodec, is_cae
 from caecodec.bench.extras import import_extra
 from caecodec.errors import ImageError
 from caecodec.metrics import MAX_LEVEL, psnr
@@ -22,7 +22,7 @@ from caecodec.pixels import IMAGE_SUFFIXES
 
 MS_SSIM_LIMIT = 160
 """MS-SSIM needs more pixels than this on each side: an 11-tap window after four halvings."""
-BD_ANCHORS = ("jpeg", "webp", "avif")
+BD_ANCHORS = ("jpeg", "webp", "avif", "cae-e1")
 """The codecs that others are compared with."""
 BD_CAE_QUALITIES = CAE_QUALITIES[1:-1]
 """caecodec's default qualities that its BD-rate uses: 10 to 90, without the knob's two ends."""
@@ -189,7 +189,7 @@ def bd_rates(points: Iterable[Point], anchor: str = "jpeg") -> dict[str, float |
 
     The mean difference of log-rate at equal PSNR over the range of PSNR that both curves share;
     negative means smaller files. A point that spends more bits for no more PSNR is left out, and so
-    is one without loss. With its default qualities, "cae" counts from BD_CAE_QUALITIES alone.
+    is one without loss. With its default qualities, caecodec counts from BD_CAE_QUALITIES alone.
 
     Args:
         points: as from `summarize`.
@@ -286,8 +286,9 @@ def _curves(points: Iterable[Point]) -> dict[str, list[Point]]:
     for point in points:
         if math.isfinite(point.psnr):
             groups.setdefault(point.codec, []).append(point)
-    if {point.quality for point in groups.get("cae", ())} == set(CAE_QUALITIES):
-        groups["cae"] = [point for point in groups["cae"] if point.quality in BD_CAE_QUALITIES]
+    for codec, group in groups.items():
+        if is_cae(codec) and {point.quality for point in group} == set(CAE_QUALITIES):
+            groups[codec] = [point for point in group if point.quality in BD_CAE_QUALITIES]
     return {codec: _rising(group) for codec, group in groups.items()}
 
 

@@ -228,7 +228,10 @@ def models(
 def bench(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET_DIR", help="Folder of images.")],
     codecs: Annotated[
-        str, typer.Option(help="Codecs to compare, with commas between.")
+        str,
+        typer.Option(
+            help="Of cae, cae-e1 to cae-e9 (efforts), png, jpeg, mozjpeg, webp, jp2, jxl, avif."
+        ),
     ] = "cae,png,jpeg,webp,avif",
     qualities: Annotated[
         str | None, typer.Option(help="Qualities of all lossy codecs, with commas between.")
@@ -236,24 +239,29 @@ def bench(
     out: Annotated[
         Path, typer.Option(help="Folder for results.csv, results.json, rd.svg, rd.png.")
     ] = Path("bench-results"),
+    baselines: Annotated[
+        Path | None,
+        typer.Option(help="JSON of published curves to draw dashed [default: Kodak's on Kodak]."),
+    ] = None,
     model: Model = None,
 ) -> None:
-    """Compare caecodec with PNG, JPEG, WebP and AVIF on a folder of images.
+    """Compare caecodec with PNG, JPEG, WebP, AVIF and others on a folder of images.
 
     Every rate is the size of a real file. Needs the extra: pip install 'caecodec[bench]'
 
-    Example: caecodec bench photos/ --codecs cae,jpeg,avif --out results/
+    Example: caecodec bench photos/ --codecs cae,jpeg,avif,jxl --out results/
     """
+    from caecodec.bench.codecs import is_cae  # noqa: PLC0415
     from caecodec.cli.benchmark import run  # noqa: PLC0415
 
     names = [name.strip() for name in codecs.split(",") if name.strip()]
     numbers = _numbers(qualities)
     codec = None
-    if "cae" in names:
+    if any(is_cae(name) for name in names):
         from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
 
         codec = shared_codec(model or "main")
-    run(dataset, names, numbers, out, codec)
+    run(dataset, names, numbers, out, codec, baselines)
 
 
 @app.command()

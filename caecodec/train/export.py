@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caecodec.config import MAX_QUALITY, NUM_SCALES, ModelConfig, model_config_from
+from caecodec.config import MAX_QUALITY, NUM_SCALES, model_config_from
 from caecodec.container import QUALITY_UNIT
+from caecodec.effort import DEAD_ZONE_COST
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.entropy_models import Z_BOUND
 from caecodec.nn.frozen import FrozenAutoencoder, freeze
+from caecodec.nn.rounding import DeadZones, Rounding, nearest
 from caecodec.tables import MAX_REACH, CodingTables, make_counts
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import Crops
@@ -28,7 +31,11 @@ Y_PRIOR_COUNTS = 2000.0
 Z_PRIOR_COUNTS = 50.0
 """Weight of the trained prior against counted symbols, in symbols."""
 
+DEAD_ZONE_ROUNDS = 2
+
 Histogram = NDArray[np.float64]
+RoundingOf = Callable[[Tensor], Rounding]
+"""Scale indexes (M, h, w) to the rounding of their symbols."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +44,8 @@ class ExportReport:
 
     Attributes:
         float_bpp: what the float model estimates.
-        coded_bpp: what the integer scale head and the tables promise for the same crops.
+        coded_bpp: what the integer scale head and the tables promise for the same crops, plainly
+            rounded as in that estimate; the tables are counted with dead zones, as files are made.
     """
 
     float_bpp: float
@@ -70,8 +78,10 @@ def export(
     frozen = FrozenAutoencoder(config, tensors)
     crops = Crops(images, CROP_SIZE, device=torch.device("cpu"), seed=checkpoint.step)
     num_counted = num_crops - num_crops // 4
-    counts = _count_symbols(frozen, crops, num_counted)
-    tables = CodingTables((*_y_tables(model, counts[0]), *_z_tables(model, config, counts[1])))
+    tables = _make_tables(model, _count_symbols(frozen, crops, num_counted, lambda _: nearest))
+    for _ in range(DEAD_ZONE_ROUNDS):  # what symbols cost decides which are coded, and back
+        zones = DeadZones(tables, cost=DEAD_ZONE_COST, magnitudes=1)
+        tables = _make_tables(model, _count_symbols(frozen, crops, num_counted, zones.rounding))
     tensors["tables.lengths"], tensors["tables.counts"] = tables.pack()
     training: dict[str, Any] = {
         **checkpoint.settings,
@@ -84,27 +94,36 @@ def export(
     return _report(model, frozen, tables, crops, num_crops - num_counted)
 
 
+def _make_tables(model: MainAutoencoder, counted: tuple[Histogram, Histogram]) -> CodingTables:
+    y_counts, z_counts = counted
+    return CodingTables((*_y_tables(model, y_counts), *_z_tables(model, z_counts)))
+
+
 def _count_symbols(
-    frozen: FrozenAutoencoder, crops: Crops, count: int
+    frozen: FrozenAutoencoder, crops: Crops, count: int, rounding_of: RoundingOf
 ) -> tuple[Histogram, Histogram]:
     """Count symbols by table: y (NUM_SCALES, 2 MAX_REACH + 1), z (anchors * N, 2 Z_BOUND + 1)."""
     config = frozen.config
     y_counts = np.zeros((NUM_SCALES, 2 * MAX_REACH + 1))
     z_counts = np.zeros((config.quality_anchors * config.hyper_channels, 2 * Z_BOUND + 1))
     for number in range(count):
-        (z, z_indexes), (symbols, indexes) = _sections(frozen, crops.batch(1), number / count)
+        (z, z_indexes), (symbols, indexes) = _sections(
+            frozen, crops.batch(1), number / count, rounding_of
+        )
         _add_counts(y_counts, symbols, indexes)
         _add_counts(z_counts, z, z_indexes - NUM_SCALES)
     return y_counts, z_counts
 
 
-def _sections(frozen: FrozenAutoencoder, x: Tensor, fraction: float) -> list[tuple[Tensor, Tensor]]:
+def _sections(
+    frozen: FrozenAutoencoder, x: Tensor, fraction: float, rounding_of: RoundingOf
+) -> list[tuple[Tensor, Tensor]]:
     """Return (symbols, table indexes) of z and of y, at a fraction of the quality range."""
     units = _units(fraction)
     y = frozen.analyze(frozen.stem(x), units)
     z = frozen.hyper_symbols(y, units)
     indexes = frozen.scale_indexes(z, units, (y.shape[-2], y.shape[-1]))
-    symbols, _ = frozen.quantize(y, z, indexes, units)
+    symbols, _ = frozen.quantize(y, z, indexes, units, rounding_of(indexes))
     channels, height, width = z.shape
     return [(z, frozen.hyper_indexes((channels, height, width), units)), (symbols, indexes)]
 
@@ -133,9 +152,8 @@ def _y_tables(model: MainAutoencoder, counted: Histogram) -> list[NDArray[np.int
     return tables
 
 
-def _z_tables(
-    model: MainAutoencoder, config: ModelConfig, counted: Histogram
-) -> list[NDArray[np.int64]]:
+def _z_tables(model: MainAutoencoder, counted: Histogram) -> list[NDArray[np.int64]]:
+    config = model.config
     values = torch.arange(-Z_BOUND, Z_BOUND + 1).float()
     values = values[None, None, None, :].expand(1, config.hyper_channels, 1, -1)
     anchors = torch.linspace(0, MAX_QUALITY, config.quality_anchors)
@@ -172,7 +190,7 @@ def _report(
         x = crops.batch(1)
         estimate = model(x, torch.tensor([_units(fraction) / QUALITY_UNIT]))
         float_bits += (estimate.y_bits + estimate.z_bits).item()
-        for symbols, indexes in _sections(frozen, x, fraction):
+        for symbols, indexes in _sections(frozen, x, fraction, lambda _: nearest):
             coded_bits += tables.bits(_flat(symbols), _flat(indexes))
     pixels = count * CROP_SIZE**2
     return ExportReport(float_bits / pixels, coded_bits / pixels)

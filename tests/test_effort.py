@@ -1,0 +1,165 @@
+"""Effort: rounding by rate and distortion, and the search that keeps the best."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make_golden import TOY, synthetic_image
+
+from caecodec.codec import Codec
+from caecodec.compression import to_unit
+from caecodec.config import MAX_EFFORT, MIN_EFFORT
+from caecodec.effort import Surroundings, bits_per_squared_error, effort_level
+from caecodec.errors import ConfigError
+from caecodec.nn.rounding import DeadZones, nearest
+from caecodec.tables import CodingTables
+from caecodec.tiles import Region
+
+LEVELS = range(MIN_EFFORT, MAX_EFFORT + 1)
+COST = 12.0
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return synthetic_image(96, 80, 11)
+
+
+def zones(toy: Codec, magnitudes: int, cost: float = COST) -> DeadZones:
+    return DeadZones(toy.tables, cost=cost, magnitudes=magnitudes)
+
+
+def round_one(dead_zones: DeadZones, index: int, residual: float) -> float:
+    indexes = torch.full((1, 1, 1), index)
+    return dead_zones.rounding(indexes)(torch.full((1, 1, 1, 1), residual)).item()
+
+
+def lagrangian(tables: CodingTables, index: int, residual: float, symbol: int) -> float:
+    """Return bits + COST (residual - symbol)^2, the bits being the mean of both signs."""
+    bits = tables.magnitude_bits(index, 12)[abs(symbol)]
+    return float(bits + COST * (residual - symbol) ** 2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(index=st.integers(1, 63), residual=st.floats(-7.4, 7.4))
+def test_a_symbol_moves_exactly_where_rate_and_distortion_say_so(
+    toy: Codec, index: int, residual: float
+) -> None:
+    symbol = round_one(zones(toy, 8), index, residual)
+    near = round(residual)
+    towards = near - int(np.sign(near))
+    costs = [lagrangian(toy.tables, index, residual, each) for each in (near, towards)]
+    if abs(costs[0] - costs[1]) > 1e-3:
+        assert symbol == (near if costs[0] < costs[1] else towards)
+
+
+@settings(max_examples=100, deadline=None)
+@given(index=st.integers(0, 63), residual=st.floats(-40, 40))
+def test_only_magnitudes_in_reach_move(toy: Codec, index: int, residual: float) -> None:
+    symbol = round_one(zones(toy, 1, cost=1e-6), index, residual)
+    assert symbol == (residual and round(residual) if abs(round(residual)) != 1 else symbol)
+    assert abs(symbol) <= abs(round(residual))
+
+
+def test_an_infinite_cost_is_plain_rounding(toy: Codec) -> None:
+    residual = torch.linspace(-9, 9, 1000).reshape(1, 1, 1, -1)
+    indexes = torch.randint(1, 64, (1, 1, 1000))
+    rounded = zones(toy, 8, cost=float("inf")).rounding(indexes)(residual)
+    torch.testing.assert_close(rounded, nearest(residual))
+
+
+def cost_of(codec: Codec, image: np.ndarray, quality: float, effort: int) -> float:
+    """Return bits of the symbols plus lambda distortion of what they decode to."""
+    compression = codec.start(image)
+    sections = compression.symbols(quality, effort=effort)
+    bits = sum(codec.tables.bits(*section) for section in sections)
+    container = codec._unpack(compression.compress(quality, effort=effort))
+    header = container.header
+    bounds = header.grid.bounds
+    channels = codec.weights.config.latent_channels
+    y_hat = torch.zeros((1, channels, bounds.height, bounds.width))
+    for number, region in enumerate(header.grid):
+        z, symbols, _ = codec._decode_tile(container, number, region)
+        y_hat[..., region.rows, region.columns] = codec._model.dequantize(
+            symbols, z, header.quality_units
+        )
+    x_hat = codec._model.synthesize(y_hat, header.quality_units).clamp(0, 1)
+    x = to_unit(image)
+    squares = (x_hat[..., : x.shape[-2], : x.shape[-1]] - x).square().sum().item()
+    return bits + bits_per_squared_error(header.quality_units, 3) * squares
+
+
+@pytest.mark.parametrize("quality", [10, 60])
+def test_from_4_up_no_effort_is_worse_than_the_one_below(
+    toy: Codec, image: np.ndarray, quality: float
+) -> None:
+    costs = [cost_of(toy, image, quality, effort) for effort in LEVELS]
+    assert costs[3] <= min(costs[0], costs[2]) * (1 + 1e-6)
+    for lower, higher in itertools.pairwise(costs[3:]):
+        assert higher <= lower * (1 + 1e-6)
+    assert costs[-1] < costs[0]
+
+
+def test_effort_3_spends_fewer_bits_than_plain_rounding(toy: Codec, image: np.ndarray) -> None:
+    sizes = [len(toy.compress(image, quality=50, effort=effort)) for effort in (1, 3)]
+    assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("effort", LEVELS)
+@pytest.mark.parametrize("mode", ["gray", "color"])
+def test_every_effort_decodes(toy: Codec, effort: int, mode: str) -> None:
+    image = synthetic_image(33, 50, 3)
+    image = image[..., 0] if mode == "gray" else image
+    decoded = toy.decompress(toy.compress(image, quality=30, effort=effort))
+    assert np.array(decoded).shape == image.shape
+
+
+def test_the_search_gives_the_same_bytes_twice(toy: Codec, image: np.ndarray) -> None:
+    files = {toy.compress(image, quality=40, effort=6) for _ in range(2)}
+    assert len(files) == 1
+
+
+def test_the_search_helps_tile_by_tile(image: np.ndarray) -> None:
+    tiled = Codec(TOY, tile_size=4)
+    costs = [cost_of(tiled, image, 50, effort) for effort in (3, 7)]
+    assert costs[1] < costs[0]
+
+
+def test_a_tile_is_judged_by_all_the_pixels_it_reaches(toy: Codec, image: np.ndarray) -> None:
+    """The error next to a canvas differs from that of the whole image by what no tile changes."""
+    units = 5000
+    generator = torch.Generator().manual_seed(0)
+    channels = toy.weights.config.latent_channels
+    canvas = torch.randn((1, channels, 5, 6), generator=generator)
+    tile = Region(1, 2, 2, 2)
+    around = Surroundings(toy._model, canvas, tile)
+    x = to_unit(image)
+
+    def whole(y_hat: torch.Tensor) -> float:
+        latents = canvas.clone()
+        latents[..., tile.rows, tile.columns] = y_hat
+        x_hat = toy._model.synthesize(latents, units).clamp(0, 1)
+        return (x_hat - x).double().square().sum().item()
+
+    def near(y_hat: torch.Tensor) -> float:
+        part = x[..., around.pixels.rows, around.pixels.columns]
+        return around.squared_error(y_hat, part, units, is_gray=False).item()
+
+    first, second = torch.randn((2, 1, channels, 2, 2), generator=generator)
+    assert near(first) - near(second) == pytest.approx(whole(first) - whole(second), abs=1e-2)
+
+
+def test_progress_rises_to_1(image: np.ndarray) -> None:
+    parts: list[float] = []
+    Codec(TOY, tile_size=4).compress(image, effort=5, on_progress=parts.append)
+    assert parts == sorted(parts)
+    assert parts[-1] == pytest.approx(1)
+    assert len(parts) > effort_level(5).num_trials
+
+
+@pytest.mark.parametrize("effort", [0, 10, -1])
+def test_an_effort_outside_1_to_9_is_refused(toy: Codec, image: np.ndarray, effort: int) -> None:
+    with pytest.raises(ConfigError, match="1 to 9"):
+        toy.compress(image, effort=effort)

@@ -1,0 +1,114 @@
+"""Files of a wanted size or PSNR."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_golden import TOY, synthetic_image
+from PIL import Image
+
+import caecodec
+from caecodec.codec import Codec
+from caecodec.errors import ConfigError, TargetError
+from caecodec.metrics import psnr
+from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.targets import Target, compress_to
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return synthetic_image(320, 256, 21)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("effort", [1, 3])
+def test_a_size_is_met_from_below_within_2_percent(
+    toy: Codec, image: np.ndarray, share: float, effort: int
+) -> None:
+    least, most = (len(toy.compress(image, quality=q, effort=effort)) for q in (0, 100))
+    wanted = round(least + share * (most - least))
+    size = len(compress_to(toy, image, target=Target(num_bytes=wanted), effort=effort))
+    assert 0.98 * wanted <= size <= wanted
+
+
+def test_bits_a_pixel_are_a_size(toy: Codec, image: np.ndarray) -> None:
+    data = compress_to(toy, image, target=Target(bpp=0.3))
+    assert data == compress_to(toy, image, target=Target(num_bytes=3072))
+
+
+@pytest.mark.parametrize("kind", ["color", "gray", "alpha"])
+def test_a_psnr_is_met_from_above_within_a_twentieth(
+    toy: Codec, image: np.ndarray, kind: str
+) -> None:
+    color = image[..., 1] if kind == "gray" else image
+    whole = np.dstack((image, image[..., :1])) if kind == "alpha" else color
+    low, high = (
+        psnr(color, np.array(toy.decompress(toy.compress(color, quality=q)))) for q in (5, 95)
+    )
+    wanted = (low + high) / 2
+    decoded = np.array(toy.decompress(compress_to(toy, whole, target=Target(psnr=wanted))))
+    reached = psnr(color, decoded[..., :3] if kind == "alpha" else decoded)
+    assert wanted <= reached <= wanted + 0.05
+
+
+def test_a_high_effort_meets_the_target_too(toy: Codec) -> None:
+    small = synthetic_image(96, 96, 22)
+    wanted = len(toy.compress(small, quality=60))
+    size = len(compress_to(toy, small, target=Target(num_bytes=wanted), effort=6))
+    assert 0.97 * wanted <= size <= wanted
+
+
+def test_the_stem_runs_once_a_tile(
+    toy: Codec, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    stem = FrozenAutoencoder.stem
+    monkeypatch.setattr(
+        FrozenAutoencoder, "stem", lambda self, x: calls.append(x.shape) or stem(self, x)
+    )
+    compress_to(toy, image, target=Target(bpp=0.4))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "nearest"),
+    [(Target(num_bytes=40), "quality 0$"), (Target(bpp=40.0), "quality 100$"),
+     (Target(psnr=5.0), "dB, at quality 0$"), (Target(psnr=90.0), "dB, at quality 100$")],
+)  # fmt: skip
+def test_a_target_out_of_range_names_the_nearest(
+    toy: Codec, photo: np.ndarray, target: Target, nearest: str
+) -> None:
+    with pytest.raises(TargetError, match=nearest):
+        compress_to(toy, photo, target=target)
+    data = compress_to(toy, photo, target=target, best_effort=True)
+    assert data == toy.compress(photo, quality=0 if nearest.endswith(" 0$") else 100)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"bpp": 1.0, "psnr": 30.0}, {"bpp": 0.0}, {"psnr": math.nan}, {"num_bytes": -4}]
+)
+def test_a_target_is_one_number_above_0(values: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="one of bpp, num_bytes and psnr"):
+        Target(**values)
+
+
+def test_the_module_function_takes_a_target(toy: Codec, photo: np.ndarray) -> None:
+    decoded = np.array(toy.decompress(toy.compress(photo, quality=50)))
+    target = Target(psnr=psnr(photo, decoded))
+    assert caecodec.Target is Target
+    data = caecodec.compress(photo, target=target, model=TOY)
+    assert data == compress_to(toy, photo, target=target)
+    with pytest.raises(ConfigError, match="exclude"):
+        caecodec.compress(photo, target=target, quality=3, model=TOY)
+
+
+def test_the_size_counts_alpha_and_metadata(toy: Codec, image: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    noise = np.random.default_rng(0).integers(0, 256, (256, 320), dtype=np.uint8)
+    profile = noise[:20].tobytes()
+    Image.fromarray(np.dstack((image, noise))).save(path, icc_profile=profile)
+    wanted = len(profile) + noise.size + 3000
+    with Image.open(path) as opened:
+        data = compress_to(toy, opened, target=Target(num_bytes=wanted))
+    assert wanted - 1200 <= len(data) <= wanted
