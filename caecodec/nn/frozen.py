@@ -177,7 +177,7 @@ def _build_networks(config: ModelConfig, tensors: dict[str, Array]) -> MainAutoe
         for name, array in tensors.items()
         if name.split(".")[0] not in (*_TRAINING_ONLY, "tables")
     }
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # a meta device would load a second of torch modules
         model = MainAutoencoder(config)
     for name in _TRAINING_ONLY:
         delattr(model, name)
