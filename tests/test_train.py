@@ -13,6 +13,7 @@ from make_golden import CONFIG, SETTINGS, synthetic_image
 from PIL import Image
 
 from caecodec.codec import Codec
+from caecodec.complexity import kmac_per_pixel
 from caecodec.config import ModelConfig, model_config_from, optimal_step, rd_lambda
 from caecodec.errors import ConfigError, ImageError, ModelError
 from caecodec.nn.autoencoder import MainAutoencoder
@@ -23,7 +24,7 @@ from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import Crops, load_images
 from caecodec.train.export import export
 from caecodec.train.muon import orthogonalize
-from caecodec.train.settings import TrainSettings, load_config
+from caecodec.train.settings import TrainSettings, find_config, load_config
 from caecodec.train.trainer import Budget, Trainer
 
 CPU = torch.device("cpu")
@@ -259,6 +260,18 @@ def test_bad_configurations_are_one_clear_error(tmp_path: Path, text: str) -> No
     path.write_text(text)
     with pytest.raises(ConfigError):
         load_config(path)
+
+
+@pytest.mark.parametrize("name", ["main", "gpu"])
+def test_each_shipped_configuration_decodes_with_less_than_40_kmac_a_pixel(name: str) -> None:
+    model_config, _ = load_config(find_config(name))
+    assert max(kmac_per_pixel(model_config)) < 40
+
+
+def test_a_configuration_is_a_name_or_a_file(tmp_path: Path) -> None:
+    assert find_config(str(tmp_path / "own.toml")) == tmp_path / "own.toml"
+    with pytest.raises(ConfigError, match="gpu, main"):
+        find_config("huge")
 
 
 def test_configurations_round_trip() -> None:

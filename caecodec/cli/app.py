@@ -274,7 +274,7 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Train for this many steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Train for this long.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
-    config: Annotated[Path | None, typer.Option(help="TOML file [default: main.toml].")] = None,
+    config: Annotated[str, typer.Option(help="TOML file, or main or gpu.")] = "main",
     valid: Annotated[Path | None, typer.Option(help="Folder of validation images.")] = None,
     force: Force = False,
 ) -> None:

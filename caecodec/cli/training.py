@@ -10,7 +10,7 @@ from torch import Tensor
 from caecodec.cli.console import say
 from caecodec.train.data import load_images
 from caecodec.train.export import export
-from caecodec.train.settings import CONFIGS, load_config
+from caecodec.train.settings import find_config, load_config
 from caecodec.train.trainer import Budget, Status, Trainer, process_group
 
 
@@ -21,13 +21,13 @@ def run(
     steps: int | None,
     minutes: float | None,
     resume: bool,
-    config: Path | None,
+    config: str,
     valid: Path | None,
     bar: Progress,
 ) -> None:
     """Train, then export; an interrupt leaves a checkpoint to resume from."""
     budget = Budget(steps, minutes)
-    model_config, settings = load_config(config or CONFIGS / "main.toml")
+    model_config, settings = load_config(find_config(config))
     checkpoint = out.with_suffix(".ckpt")
     images = load_images(dataset)
     with process_group():

@@ -52,6 +52,21 @@ class TrainSettings:
             raise ConfigError(f"batch_size is {self.batch_size}, expected at least 1")
 
 
+def find_config(name: str) -> Path:
+    """Return the file of a configuration: a path, or the name of one in this package.
+
+    Raises:
+        ConfigError: neither.
+    """
+    path = CONFIGS / f"{name}.toml"
+    if path.exists():
+        return path
+    if Path(name).suffix == ".toml":
+        return Path(name)
+    known = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.toml")))
+    raise ConfigError(f"no configuration {name!r}, expected a .toml file or one of {known}")
+
+
 def load_config(path: Path) -> tuple[ModelConfig, TrainSettings]:
     """Read the tables [model] and [train] of a TOML file; what is left out keeps its default.
 
