@@ -17,7 +17,6 @@ from torch import Tensor
 from caecodec.config import DEFAULT_EFFORT, MAX_QUALITY, MIN_QUALITY, STRIDE, Progress
 from caecodec.container import QUALITY_UNIT, Container, Header, Tile, pack
 from caecodec.effort import (
-    DEAD_ZONE_COST,
     Effort,
     Latent,
     Quantized,
@@ -31,6 +30,7 @@ from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import ConfigError
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.nn.rounding import DEAD_ZONE_COST
 from caecodec.pixels import ImageLike, Pixels, encode_alpha, take_apart
 from caecodec.tables import IntArray
 from caecodec.tiles import Region

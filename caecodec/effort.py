@@ -15,17 +15,11 @@ from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ConfigError
 from caecodec.metrics import MAX_LEVEL
 from caecodec.nn.frozen import FrozenAutoencoder
-from caecodec.nn.rounding import DeadZones, Rounding, nearest
+from caecodec.nn.rounding import DEAD_ZONE_COST, DeadZones, Rounding, nearest
 from caecodec.tables import CodingTables, IntArray
 from caecodec.tiles import Region
 
-DEAD_ZONE_COST = 22.0
-"""Bits for a squared error of one step when ones become zeros; the best on validation images.
-
-Above the 8.7 of a lone error: zeroed symbols err all in one direction, and the means of later
-symbols see less.
-"""
-STRENGTHS = (14.0, 22.0, 40.0)
+STRENGTHS = (14.0, DEAD_ZONE_COST, 40.0)
 """Dead zone costs among which efforts 4 and up choose."""
 REFINED_COST = 14.0
 REFINED_MAGNITUDES = 8

@@ -22,7 +22,7 @@ LAYERS = [
     ["cli"],
     ["__main__"],
 ]
-NN_ORDER = ["layers", "transforms", "entropy_models", "autoencoder", "exact", "rounding", "frozen"]
+NN_ORDER = ["layers", "transforms", "entropy_models", "rounding", "autoencoder", "exact", "frozen"]
 THIRD_PARTY = {
     "torch": {"nn", "codec", "compression", "effort", "train", "cli", "bench"},
     "constriction": {"entropy_coder"},

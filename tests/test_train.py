@@ -54,8 +54,10 @@ def toy_toml(tmp_path: Path) -> Path:
     return path
 
 
-def make_trainer(path: Path, **options: object) -> Trainer:
-    settings = dataclasses.replace(SETTINGS, pca_crops=16, valid_every=10, ema_decay=0.9)
+def make_trainer(path: Path, *, dead_zones_from: float = 1.0, **options: object) -> Trainer:
+    settings = dataclasses.replace(
+        SETTINGS, pca_crops=16, valid_every=10, ema_decay=0.9, dead_zones_from=dead_zones_from
+    )
     return Trainer(CONFIG, settings, images=tensors(), checkpoint_path=path, **options)  # type: ignore[arg-type]
 
 
@@ -174,6 +176,32 @@ def test_training_estimates_no_less_than_evaluation() -> None:
         noisy = model.train()(x, quality).y_bits.sum()
         rounded = model.eval()(x, quality).y_bits.sum()
     assert noisy > 0.97 * rounded
+
+
+def test_dead_zones_spend_fewer_bits_and_let_gradients_pass() -> None:
+    model = MainAutoencoder(CONFIG)
+    crops = Crops(tensors(), 64, device=CPU, seed=0)
+    model.start_linear(PrincipalComponents(crops.batch(32), CONFIG))
+    x, quality = crops.batch(4), torch.full((4,), 60.0)
+    with torch.inference_mode():
+        plain = model.eval()(x, quality)
+        model.dead_zones = True
+        zoned = model(x, quality)
+    assert zoned.y_bits.sum() < plain.y_bits.sum()
+    assert zoned.mse.sum() > plain.mse.sum()
+    model.train()(x, quality).mse.sum().backward()
+    gradient = model.analysis.patch.weight.grad
+    assert gradient is not None
+    assert 0 < gradient.norm() < float("inf")
+
+
+@pytest.mark.parametrize(("start", "expected"), [(0.0, True), (0.5, True), (1.0, False)])
+def test_dead_zones_begin_at_their_part_of_the_run(
+    tmp_path: Path, start: float, expected: bool
+) -> None:
+    trainer = make_trainer(tmp_path / "run.ckpt", dead_zones_from=start)
+    trainer.run(Budget(steps=2))
+    assert trainer.model.dead_zones is expected
 
 
 def test_each_latent_is_coded_in_exactly_one_step() -> None:

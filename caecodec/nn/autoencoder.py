@@ -19,6 +19,7 @@ from caecodec.nn.entropy_models import (
     ScaleHead,
 )
 from caecodec.nn.layers import QualityTable, bias_of, round_straight_through
+from caecodec.nn.rounding import dead_zone_edge
 from caecodec.nn.transforms import AnalysisTransform, PrincipalComponents, SynthesisTransform
 
 
@@ -60,6 +61,8 @@ class MainAutoencoder(nn.Module):
         self.mean_context = MeanContext(config)
         self.residual_prior = ResidualPrior()
         self.register_buffer("latent_std", torch.ones(latent))
+        self.dead_zones = False
+        """Whether y is rounded with dead zones, as files are made at the default effort."""
 
     def start_linear(self, components: PrincipalComponents) -> None:
         """Become the transform codec of these principal components, in place."""
@@ -110,25 +113,43 @@ class MainAutoencoder(nn.Module):
         indexes = self.scale_head(z_hat, quality)[..., :height, :width]
         features = self.mean_features(z_hat, quality)[..., :height, :width]
         units = self.mean_units(quality)
+        edge = self._dead_zone_edge(indexes) if self.dead_zones else None
         y_hat = torch.zeros_like(y)
 
         def exchange(means: Tensor, mask: Tensor) -> Tensor:
             nonlocal y_hat
             means = means * units
-            step = (round_straight_through(y - means) + means) * mask
+            step = (_symbols(y - means, edge) + means) * mask
             y_hat = y_hat + step
             return step / units
 
         means = self.mean_context(features, y.shape, exchange) * units
-        y_bits = self.residual_prior.bits(self._perturb(y - means), indexes)
+        coded = self._perturb(y - means) if self.training else _symbols(y - means, edge)
+        y_bits = self.residual_prior.bits(coded, indexes)
         x_hat = self.synthesize(y_hat, quality)
         if not self.training:
             x_hat = x_hat.clamp(0, 1)
         mse = (x_hat - x).square().mean((1, 2, 3))
         return Estimate(y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)), mse)
 
+    @torch.no_grad()
+    def _dead_zone_edge(self, indexes: Tensor) -> Tensor:
+        """Return the |residual| of each element below which ones become zeros."""
+        zero = torch.zeros_like(indexes)
+        saved = self.residual_prior.bits(zero + 1, indexes) - self.residual_prior.bits(
+            zero, indexes
+        )
+        return dead_zone_edge(saved)
+
     def _perturb(self, values: Tensor) -> Tensor:
         """Add uniform noise of one step in training, round otherwise."""
         if self.training:
             return values + torch.rand_like(values) - 0.5
         return values.round()
+
+
+def _symbols(residual: Tensor, edge: Tensor | None) -> Tensor:
+    """Round, and to 0 below `edge`; the gradient is that of the identity."""
+    if edge is None:
+        return round_straight_through(residual)
+    return residual + (residual.round() * (residual.abs() >= edge) - residual).detach()

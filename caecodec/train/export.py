@@ -14,11 +14,10 @@ from torch import Tensor
 
 from caecodec.config import MAX_QUALITY, NUM_SCALES, model_config_from
 from caecodec.container import QUALITY_UNIT
-from caecodec.effort import DEAD_ZONE_COST
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.entropy_models import Z_BOUND
 from caecodec.nn.frozen import FrozenAutoencoder, freeze
-from caecodec.nn.rounding import DeadZones, Rounding, nearest
+from caecodec.nn.rounding import DEAD_ZONE_COST, DeadZones, Rounding, nearest
 from caecodec.tables import MAX_REACH, CodingTables, make_counts
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import Crops

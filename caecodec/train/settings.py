@@ -25,6 +25,8 @@ class TrainSettings:
         prior_learning_rate: peak rate of AdamW on the priors and the scale head's offsets.
         warmup_steps: steps of linear rise; then the rate falls linearly to 0 at the end.
         gradient_clip: largest norm of the whole gradient.
+        dead_zones_from: part of the run after which y is rounded with dead zones, as files are made
+            at the default effort; 1 for never.
         ema_decay: decay of the averaged weights, which are the ones exported.
         pca_crops: crops that the linear start is fitted to.
         valid_every: steps between validations.
@@ -39,6 +41,7 @@ class TrainSettings:
     prior_learning_rate: float = 5e-3
     warmup_steps: int = 100
     gradient_clip: float = 1.0
+    dead_zones_from: float = 1.0
     ema_decay: float = 0.999
     pca_crops: int = 256
     valid_every: int = 1000

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -174,6 +174,8 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rise * (1 - fraction)
+        for model in (self.model, cast(MainAutoencoder, self.average.module)):
+            model.dead_zones = fraction >= settings.dead_zones_from
         count = settings.batch_size // self.world
         x, quality = self.crops.batch(count), self.crops.qualities(count)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
