@@ -6,7 +6,7 @@ from pathlib import Path
 
 from caecodec.errors import UnknownModelError
 
-SHIPPED: dict[str, str] = {"main": "04d67c08ad996f7b"}
+SHIPPED: dict[str, str] = {"main": "06baf34f68186fee"}
 """Name -> digest (hex of the first 8 bytes of the SHA-256 of the tensors)."""
 
 
