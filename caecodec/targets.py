@@ -89,11 +89,11 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
         image: as `Codec.compress`.
         target: a size is met within 2 %, a PSNR within 0.05 dB, where steps of quality allow it.
         effort: 1..9, as `Codec.compress`.
-        best_effort: take the nearest reachable value where the target is out of range.
+        best_effort: take the nearest reachable value instead of an error.
         on_progress: called after each file that is tried.
 
     Raises:
-        TargetError: quality 0 to 100 does not reach the target; the message names the nearest.
+        TargetError: no quality is small or good enough; the message names the nearest value.
         ImageError, ConfigError: as `Codec.compress`.
     """
     compression = codec.start(image, keep_stems=True)
@@ -112,8 +112,8 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
     start = MAX_UNITS // 2
     if effort > SEARCH_EFFORT:
         start = _search(lambda units: try_at(units, SEARCH_EFFORT), window, start)[0].units
-    found, in_range = _search(lambda units: try_at(units, effort), window, start)
-    if not in_range and not best_effort:
+    found, is_met = _search(lambda units: try_at(units, effort), window, start)
+    if not is_met and not best_effort:
         reached = f"{len(found.data):,} bytes, {8 * len(found.data) / pixels:.4f} bpp"
         if target.psnr is not None:
             reached = f"{found.value:.2f} dB"
@@ -141,7 +141,8 @@ def _search(
     attempt below the window excludes all lower qualities, and one above it all higher ones.
 
     Returns:
-        The attempt, and whether the target lies within the range of qualities.
+        The attempt, and whether it is on the allowed side: a size that not even quality 100 fills,
+        and a PSNR that quality 0 exceeds, count as met.
     """
     below: _Attempt | None = None
     above: _Attempt | None = None
@@ -165,5 +166,5 @@ def _search(
         if count > SECANT_STEPS:
             units = (low + high) // 2
         last = attempt
-    chosen = (below or above) if window.at_most else (above or below)
-    return chosen or attempt, bool(below and above)
+    allowed, other = (below, above) if window.at_most else (above, below)
+    return allowed or other or attempt, allowed is not None

@@ -39,7 +39,18 @@ from caecodec.bench.runner import (
 )
 from caecodec.errors import ConfigError, ImageError
 
-ALL_CURVES = ["cae", "png", "jpeg", "jpeg-444", "mozjpeg", "webp", "jp2", "jxl", "avif"]
+ALL_CURVES = [
+    "cae",
+    *(f"cae-e{effort}" for effort in range(1, 10)),
+    "png",
+    "jpeg",
+    "jpeg-444",
+    "mozjpeg",
+    "webp",
+    "jp2",
+    "jxl",
+    "avif",
+]
 
 
 class WebPModel:
@@ -85,7 +96,7 @@ def test_each_codec_has_the_curves_and_qualities_that_it_names() -> None:
     assert [codec.name for codec in codecs] == ALL_CURVES
     assert codecs[0].qualities == CAE_QUALITIES == tuple(range(0, 101, 10))
     assert [codec.name for codec in codecs if codec.is_lossless] == ["png"]
-    assert len(codecs[1].qualities) == 1
+    assert len(codecs[10].qualities) == 1
     assert all(list(codec.qualities) == sorted(set(codec.qualities)) for codec in codecs)
 
 
@@ -108,7 +119,10 @@ def test_a_quality_outside_0_to_100_is_refused(qualities: list[float]) -> None:
 
 
 def test_an_unknown_codec_is_refused_with_the_valid_names() -> None:
-    with pytest.raises(ConfigError, match=r"'heic'.*cae, png, jpeg, mozjpeg, webp, jp2, jxl, avif"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'heic'.*cae, cae-e1, .*cae-e9, png, jpeg, mozjpeg, webp, jp2, jxl, avif",
+    ):
         make_codecs(["jpeg", "heic"])
 
 

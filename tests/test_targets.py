@@ -72,17 +72,26 @@ def test_the_stem_runs_once_a_tile(
 
 
 @pytest.mark.parametrize(
-    ("target", "nearest"),
-    [(Target(num_bytes=40), "quality 0$"), (Target(bpp=40.0), "quality 100$"),
-     (Target(psnr=5.0), "dB, at quality 0$"), (Target(psnr=90.0), "dB, at quality 100$")],
-)  # fmt: skip
+    ("target", "nearest", "quality"),
+    [
+        (Target(num_bytes=40), "bpp, at quality 0$", 0),
+        (Target(psnr=90.0), "dB, at quality 100$", 100),
+    ],
+)
 def test_a_target_out_of_range_names_the_nearest(
-    toy: Codec, photo: np.ndarray, target: Target, nearest: str
+    toy: Codec, photo: np.ndarray, target: Target, nearest: str, quality: float
 ) -> None:
     with pytest.raises(TargetError, match=nearest):
         compress_to(toy, photo, target=target)
     data = compress_to(toy, photo, target=target, best_effort=True)
-    assert data == toy.compress(photo, quality=0 if nearest.endswith(" 0$") else 100)
+    assert data == toy.compress(photo, quality=quality)
+
+
+@pytest.mark.parametrize(("target", "quality"), [(Target(bpp=40.0), 100), (Target(psnr=5.0), 0)])
+def test_the_end_of_the_range_meets_what_it_more_than_meets(
+    toy: Codec, photo: np.ndarray, target: Target, quality: float
+) -> None:
+    assert compress_to(toy, photo, target=target) == toy.compress(photo, quality=quality)
 
 
 @pytest.mark.parametrize(

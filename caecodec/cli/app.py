@@ -96,7 +96,7 @@ def compress(
         float | None, typer.Option(metavar="DB", help="At least this PSNR.")
     ] = None,
     best_effort: Annotated[
-        bool, typer.Option("--best-effort", help="Take the nearest if a target is out of range.")
+        bool, typer.Option("--best-effort", help="Take the nearest where a target is out of reach.")
     ] = False,
     force: Force = False,
     model: Model = None,

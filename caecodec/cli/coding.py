@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from caecodec.cli.console import run_jobs
 from caecodec.cli.files import PIPE, Job, check_target, read_source, write_target
 from caecodec.config import DEFAULT_QUALITY
+from caecodec.container import QUALITY_UNIT, unpack_header
 from caecodec.errors import ConfigError
 from caecodec.pixels import FORMATS, open_image, save_image
 from caecodec.targets import Target, compress_to
@@ -78,7 +79,9 @@ def compress_all(
         seconds = time.perf_counter() - started
         write_target(job.target, data)
         bpp = 8 * len(data) / (image.width * image.height)
-        return _summary(job, f"{len(data):,} bytes, {bpp:.3f} bpp, {seconds:.2f} s")
+        quality_made = unpack_header(data).quality_units / QUALITY_UNIT
+        facts = f"{len(data):,} bytes, {bpp:.3f} bpp, quality {quality_made:g}, {seconds:.2f} s"
+        return _summary(job, facts)
 
     run_jobs(jobs, work, is_slow=effort >= REFINING_EFFORT)
 
@@ -119,8 +122,6 @@ def _codec(model: str) -> Codec:
 
 
 def _codec_of(data: bytes) -> Codec:
-    from caecodec.container import unpack_header  # noqa: PLC0415
-
     unpack_header(data)  # before torch: a file that is not one is told at once
     from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
 
