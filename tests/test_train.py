@@ -82,6 +82,7 @@ def test_a_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     assert resumed.step == first.step == 3
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, first.model[name]), name
+    assert not torch.equal(resumed.crops.batch(4), make_trainer(path).crops.batch(4))
     resumed.run(Budget(steps=5))
     assert load_checkpoint(path).step == 5
 

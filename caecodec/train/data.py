@@ -60,7 +60,9 @@ def _decode(name: str, data: bytes) -> Tensor:
 class Crops:
     """An endless supply of random square crops, flipped and transposed at random."""
 
-    def __init__(self, images: list[Tensor], size: int, *, device: torch.device, seed: int) -> None:
+    def __init__(
+        self, images: list[Tensor], size: int, *, device: torch.device, seed: int | list[int]
+    ) -> None:
         self._images = [_at_least(image, size).to(device) for image in images]
         self._size = size
         self._device = device

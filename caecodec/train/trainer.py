@@ -90,12 +90,13 @@ class Trainer:
                 f"batch_size {settings.batch_size} does not divide among {self.world} processes"
             )
         torch.manual_seed(settings.seed)
-        seed = settings.seed + 1 + self.rank
-        self.crops = Crops(images, settings.crop_size, device=self.device, seed=seed)
         self.valid_images = (valid_images or [])[:VALID_IMAGES]
         self.model = MainAutoencoder(model_config)
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         restored = load_checkpoint(checkpoint_path) if resume else None
+        # crops after a resume must not repeat those before it, nor those of other processes
+        seed = [settings.seed, self.rank, restored.step if restored else 0]
+        self.crops = Crops(images, settings.crop_size, device=self.device, seed=seed)
         if not restored:
             fit = Crops(images, settings.crop_size, device=torch.device("cpu"), seed=settings.seed)
             self.model.start_linear(
@@ -109,8 +110,6 @@ class Trainer:
         self.optimizers = _optimizers(self.model, settings, self.device)
         if restored:
             self._restore(restored)
-        else:  # crops after a resume must not repeat those before it
-            seed += self.step
         self.runner = _runner(self.model, self.device, self.world)
         self.bfloat16 = _bfloat16_is_native(self.device)
 
