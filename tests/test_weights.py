@@ -52,6 +52,10 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "head weights too wide": changed(
         scale_head__0__weight=TENSORS["scale_head.0.weight"].astype(np.int64)
     ),
+    "head weight beyond its limits": edited(
+        "scale_head.0.weight", lambda array: array.fill(np.iinfo(np.int16).min)
+    ),
+    "head part unknown": changed(scale_head__5__weight=TENSORS["scale_head.4.weight"]),
     "head bias beyond exact sums": edited(
         "scale_head.0.bias", lambda array: array.fill(np.iinfo(np.int64).min)
     ),

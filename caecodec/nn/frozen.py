@@ -14,7 +14,7 @@ from caecodec.config import HYPER_STRIDE, MAX_QUALITY, NUM_SCALES, ModelConfig
 from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ModelError
 from caecodec.nn.autoencoder import MainAutoencoder
-from caecodec.nn.exact import IntegerLayer, IntegerScaleHead, export_scale_head
+from caecodec.nn.exact import MAX_WEIGHT, IntegerLayer, IntegerScaleHead, export_scale_head
 from caecodec.nn.rounding import Rounding, nearest
 from caecodec.tables import MAX_ESCAPED
 
@@ -208,12 +208,15 @@ def _build_head(
         ]
     except KeyError as error:
         raise ModelError(f"the weights lack a part of the scale head: {error}") from error
+    if sum(name.startswith("scale_head.") for name in tensors) != 2 * _NUM_LAYERS + 2:
+        raise ModelError("the weights hold an unknown part of the scale head")
     width, latent = config.hyper_channels, config.latent_channels
     expected = [(width, 3), (4 * width, 1), (width, 3), (4 * width, 1), (latent, 1)]
     for layer, (out, kernel) in zip(layers, expected, strict=True):
         if layer.weight.shape != (out, width, kernel, kernel) or layer.bias.shape != (out,):
             raise ModelError("a scale head layer has the wrong shape for the configuration")
-        if not 1 <= layer.shift <= 30 or _beyond(layer.bias, 2**40):
+        is_wide = _beyond(layer.weight, MAX_WEIGHT) or _beyond(layer.bias, 2**40)
+        if is_wide or not 1 <= layer.shift <= 30:
             raise ModelError("a scale head layer is beyond the range of exact arithmetic")
     if offsets.shape != (config.quality_anchors, latent) or _beyond(offsets, 2**24):
         raise ModelError("the scale head's offsets have the wrong shape or range")
