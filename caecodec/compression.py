@@ -5,9 +5,11 @@ file <- pack <- payload <- entropy_encode <- symbols <- quantize <- y <- analyze
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from caecodec.effort import (
     Quantized,
     Surroundings,
     SymbolSearch,
+    Trial,
     bits_per_squared_error,
     effort_level,
     flat,
@@ -151,7 +154,14 @@ class Compression:
                 canvas[..., tile.rows, tile.columns] = quantized.y_hat
         is_gray = header.mode.name.startswith("L")
         weight = bits_per_squared_error(units, 1 if is_gray else 3)
-        done = 0
+        count = itertools.count(1)
+
+        def show(trials: Iterator[Trial]) -> Iterator[Trial]:
+            for trial in trials:
+                yield trial
+                if on_progress:
+                    on_progress(next(count) / (level.num_trials * len(grid)))
+
         for tile in grid:
             around = Surroundings(model, canvas, tile)
             pixels = self._picture.color[around.pixels.rows, around.pixels.columns]
@@ -160,14 +170,9 @@ class Compression:
             def distortion(y_hat: Tensor, around: Surroundings = around, x: Tensor = x) -> Tensor:
                 return weight * around.squared_error(y_hat, x, units, is_gray=is_gray)
 
-            def on_trial() -> None:
-                nonlocal done
-                done += 1
-                if on_progress:
-                    on_progress(done / (level.num_trials * len(grid)))
-
             latent = self.latent(tile, header)
-            best = self._encoder.search.best(latent, units, level, distortion, on_trial)
+            trials = show(self._encoder.search.trials(latent, units, level, distortion))
+            _, best = min(trials, key=itemgetter(0))
             canvas[..., tile.rows, tile.columns] = best.y_hat
             yield latent, best
 

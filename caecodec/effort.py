@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -90,6 +89,13 @@ class Quantized(NamedTuple):
     y_hat: Tensor
 
 
+class Trial(NamedTuple):
+    """Bits of y plus distortion in bits, and the symbols that cost them; z is the same in all."""
+
+    cost: float
+    quantized: Quantized
+
+
 Distortion = Callable[[Tensor], Tensor]
 """y_hat (1, M, h, w) of a tile to lambda 255**2 MSE times pixels, in bits; differentiable."""
 
@@ -150,47 +156,28 @@ class SymbolSearch:
             rounding = self._dead_zones[cost].rounding(latent.indexes)
         return Quantized(*self._model.quantize(*latent, quality_units, rounding))
 
-    def best(
-        self,
-        latent: Latent,
-        quality_units: int,
-        level: Effort,
-        distortion: Distortion,
-        on_trial: Callable[[], None],
-    ) -> Quantized:
-        """Return the trial of a level with the least bits + distortion; higher levels try more.
+    def trials(
+        self, latent: Latent, quality_units: int, level: Effort, distortion: Distortion
+    ) -> Iterator[Trial]:
+        """Yield the trials of a level; a higher one's begin with those of the one below.
 
         Args:
             latent: the tile.
             quality_units: hundredths of a quality.
             level: what to try.
             distortion: of a y_hat, in bits.
-            on_trial: called after each trial.
         """
-        trials = self._trials(latent, quality_units, level, distortion, on_trial)
-        return min(trials, key=itemgetter(0))[1]
-
-    def _trials(
-        self,
-        latent: Latent,
-        quality_units: int,
-        level: Effort,
-        distortion: Distortion,
-        on_trial: Callable[[], None],
-    ) -> Iterator[tuple[float, Quantized]]:
         for cost in level.costs:
             quantized = self.quantize(latent, quality_units, cost)
-            yield self._bits(quantized, latent) + distortion(quantized.y_hat).item(), quantized
-            on_trial()
+            bits = self._bits(quantized, latent)
+            yield Trial(bits + distortion(quantized.y_hat).item(), quantized)
         if level.steps is not None:
-            for trial in self._refine(latent, quality_units, level.steps, distortion):
-                yield trial
-                on_trial()
+            yield from self._refine(latent, quality_units, level.steps, distortion)
 
     def _refine(
         self, latent: Latent, quality_units: int, steps: int, distortion: Distortion
-    ) -> Iterator[tuple[float, Quantized]]:
-        """Yield (bits + distortion, quantised) of targets that follow the distortion's gradient.
+    ) -> Iterator[Trial]:
+        """Yield trials of targets that follow the distortion's gradient.
 
         The synthesis transform is close to orthonormal in these units, so the y_hat of least
         distortion lies near y_hat - gradient / (2 CURVATURE). The target moves a share of the way
@@ -205,7 +192,7 @@ class SymbolSearch:
             with torch.enable_grad():
                 distorted = distortion(y_hat)
                 (gradient,) = torch.autograd.grad(distorted, y_hat)
-            yield self._bits(quantized, latent) + distorted.item(), quantized
+            yield Trial(self._bits(quantized, latent) + distorted.item(), quantized)
             ideal = quantized.y_hat - gradient / (2 * CURVATURE)
             target = target.lerp(ideal, FIRST_SHARE * 0.5 ** (step / HALF_LIFE))
 

@@ -83,7 +83,7 @@ def compress(
             "--effort",
             min=MIN_EFFORT,
             max=MAX_EFFORT,
-            help="1 (fast) to 9 (smallest at equal PSNR); 5 and up refine for minutes.",
+            help="1 (fast) to 9 (smallest at equal PSNR); 5 and up take over 10 times as long.",
         ),
     ] = DEFAULT_EFFORT,
     target_size: Annotated[

@@ -136,10 +136,9 @@ class MainAutoencoder(nn.Module):
     def _dead_zone_edge(self, indexes: Tensor) -> Tensor:
         """Return the |residual| of each element below which ones become zeros."""
         zero = torch.zeros_like(indexes)
-        saved = self.residual_prior.bits(zero + 1, indexes) - self.residual_prior.bits(
-            zero, indexes
-        )
-        return dead_zone_edge(saved)
+        cost_of_one = self.residual_prior.bits(zero + 1, indexes)
+        edge = dead_zone_edge(cost_of_one - self.residual_prior.bits(zero, indexes))
+        return edge.clamp(max=1.5)  # twos stay
 
     def _perturb(self, values: Tensor) -> Tensor:
         """Add uniform noise of one step in training, round otherwise."""

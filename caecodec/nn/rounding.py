@@ -2,7 +2,7 @@
 
 At the quantiser step that is optimal for lambda, an error of one step costs 6 / ln 2 = 8.7 bits of
 R + lambda D (`config.optimal_step`); the trained gains keep to this, at every quality and in every
-channel, within a few tenths. So lambda cancels out, and one set of thresholds serves all qualities.
+channel, within a few tenths. So lambda cancels out, and one set of edges serves all qualities.
 """
 
 from __future__ import annotations
@@ -32,21 +32,23 @@ def nearest(residual: Tensor) -> Tensor:
     return residual.round()
 
 
-def dead_zone_edge(saved: Tensor) -> Tensor:
-    """Return the |residual| below which ones become zeros, from the bits that this saves."""
-    return (1 + (saved / DEAD_ZONE_COST - 1) / 2).clamp(0.5, 1.5)
+def dead_zone_edge(
+    saved: Tensor, *, magnitude: Tensor | float = 1.0, cost: float = DEAD_ZONE_COST
+) -> Tensor:
+    """Return the |residual| below which a magnitude drops by one, from the bits that this saves."""
+    return magnitude + (saved / cost - 1) / 2
 
 
 class DeadZones:
     """Rate-distortion optimised rounding: a symbol moves one step to zero where that saves bits.
 
     The symbol s of magnitude |s| = round(|r|) moves if the bits saved exceed the distortion added:
-    bits(|s|) - bits(|s| - 1) > cost * ((|r| - |s| + 1)**2 - (|r| - |s|)**2). That is a threshold on
-    |r| for every table and magnitude.
+    bits(|s|) - bits(|s| - 1) > cost * ((|r| - |s| + 1)**2 - (|r| - |s|)**2). That is an edge on |r|
+    for every table and magnitude.
     """
 
     def __init__(self, tables: CodingTables, *, cost: float, magnitudes: int) -> None:
-        """Compute the thresholds.
+        """Compute the edges.
 
         Args:
             tables: what symbols cost; the first NUM_SCALES are those of y.
@@ -57,20 +59,20 @@ class DeadZones:
         for index in range(1, NUM_SCALES):
             costs = tables.magnitude_bits(index, magnitudes)
             saved[index, 1:-1] = np.diff(costs)
-        magnitude = np.arange(magnitudes + 2)
-        thresholds = magnitude + (saved / cost - 1) / 2
-        thresholds[:, 0] = thresholds[:, -1] = -1.0  # zeros, and whatever is larger, stay
-        self._thresholds = torch.from_numpy(thresholds.astype(np.float32))
+        magnitude = torch.arange(magnitudes + 2)
+        edges = dead_zone_edge(torch.from_numpy(saved), magnitude=magnitude, cost=cost)
+        edges[:, 0] = edges[:, -1] = -1.0  # zeros, and whatever is larger, stay
+        self._edges = edges.float()
 
     def rounding(self, indexes: Tensor) -> Rounding:
         """Return the rounding of elements with these scale indexes, int64 (M, h, w)."""
-        last = self._thresholds.shape[1] - 1
+        last = self._edges.shape[1] - 1
         rows = indexes * (last + 1)
 
         def towards_zero(residual: Tensor) -> Tensor:
             size = residual.abs()
             magnitude = size.round()
-            threshold = self._thresholds.take(rows + magnitude.clamp(max=last).long())
-            return (magnitude - (size < threshold).float()) * residual.sign()
+            edge = self._edges.take(rows + magnitude.clamp(max=last).long())
+            return (magnitude - (size < edge).float()) * residual.sign()
 
         return towards_zero

@@ -28,12 +28,11 @@ class AnalysisTransform(nn.Module):
         self.latent_blocks = nn.Sequential(*(Block(latent) for _ in range(config.latent_blocks)))
         self.project = Fp32Conv2d(latent, latent, 1)
 
-    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
-        """Map x (B, 3, H, W) in [0, 1], H and W multiples of 16, to (B, M, H/16, W/16)."""
-        return self.finish(self.stem(x), quality)
-
     def stem(self, x: Tensor) -> Tensor:
-        """Map x to features (B, C, H/8, W/8): the part that no quality changes."""
+        """Map x (B, 3, H, W) in [0, 1], H and W multiples of 16, to features (B, C, H/8, W/8).
+
+        This is the part that no quality changes.
+        """
         h: Tensor = self.blocks(self.patch(functional.pixel_unshuffle(x, PATCH)))
         return h
 

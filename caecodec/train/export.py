@@ -31,6 +31,7 @@ Z_PRIOR_COUNTS = 50.0
 """Weight of the trained prior against counted symbols, in symbols."""
 
 DEAD_ZONE_ROUNDS = 2
+"""Times that symbols are counted with the dead zones of the tables counted before."""
 
 Histogram = NDArray[np.float64]
 RoundingOf = Callable[[Tensor], Rounding]
