@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -110,7 +111,7 @@ class Trainer:
         self.optimizers = _optimizers(self.model, settings, self.device)
         if restored:
             self._restore(restored)
-        self.runner = _runner(self.model, self.device, self.world)
+        self.runner: Any = self.model
         self.bfloat16 = _bfloat16_is_native(self.device)
 
     def run(self, budget: Budget, display: Display | None = None) -> None:
@@ -121,6 +122,7 @@ class Trainer:
         """
         started = time.monotonic() - self.seconds
         saved = self.seconds
+        self.runner = _runner(self.model, self.device, self.world)
         try:
             while (fraction := self._agree(budget.fraction(self.step, self.seconds))) < 1:
                 estimate, loss = self._train_step(fraction)
@@ -131,6 +133,7 @@ class Trainer:
                         self.save()
                         saved = self.seconds
         finally:
+            self.runner = self.model
             if self.rank == 0:
                 self.save()
         if self.rank == 0:
@@ -245,11 +248,16 @@ VALID_COLUMNS = ("step", "seconds", "quality", "bpp", "psnr")
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Leave the torchrun group, if any, when the run ends."""
+    """Leave the torchrun group, if any, when the run ends.
+
+    Its threads live as long as anything refers to it, and a process that ends before they do
+    aborts; DistributedDataParallel refers to it, from within reference cycles.
+    """
     try:
         yield
     finally:
         if distributed.is_available() and distributed.is_initialized():
+            gc.collect()
             distributed.destroy_process_group()
 
 
