@@ -36,9 +36,16 @@ OCTAVES_PER_SCALE = 0.16
 """Scale i stands for the standard deviation MIN_SCALE * 2**(OCTAVES_PER_SCALE * i)."""
 
 MAX_SIZE = 4096
-"""Largest value of any field of a `ModelConfig`."""
+"""Largest value of any size in a model's configuration."""
 MAX_Z_TABLES = 2**15
-"""Most CDF tables for z: with those of y, a table index fits in 16 bits."""
+"""Most CDF tables by anchor and channel: with the others, a table index fits in 16 bits."""
+MAX_STAGES = 6
+MAX_STRIDE = 64
+"""Most pixels per latent position of a classic model, each way."""
+
+POOLINGS = ("max", "avg", "none")
+ACTIVATIONS = ("relu", "leaky_relu", "gelu")
+COLORS = ("gray", "rgb")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,39 +74,147 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:
-                raise ConfigError(
-                    f"{field.name} is {value!r}, expected a whole number from 1 to {MAX_SIZE}"
-                )
+            _check_size(field.name, getattr(self, field.name))
         if self.latent_channels % 4:
             raise ConfigError(
                 f"latent_channels is {self.latent_channels}, expected a multiple of 4"
             )
-        num_tables = self.quality_anchors * self.hyper_channels
-        if num_tables > MAX_Z_TABLES:
-            raise ConfigError(
-                f"quality_anchors x hyper_channels is {num_tables}, expected at most {MAX_Z_TABLES}"
-            )
-        if self.quality_anchors < 2:
-            raise ConfigError("quality_anchors is 1, expected at least 2")
+        _check_anchors(self.quality_anchors, "hyper_channels", self.hyper_channels)
 
-    def to_dict(self) -> dict[str, int]:
+    @property
+    def num_tables(self) -> int:
+        """CDF tables: those of the scale indexes, then one per anchor and channel of z."""
+        return NUM_SCALES + self.quality_anchors * self.hyper_channels
+
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dict, for JSON."""
         return dataclasses.asdict(self)
 
 
-def model_config_from(values: dict[str, Any]) -> ModelConfig:
-    """Build a `ModelConfig` from parsed TOML or JSON.
+@dataclasses.dataclass(frozen=True)
+class ClassicConfig:
+    """Sizes of the classic architecture: the textbook's convolutional autoencoder.
+
+    Attributes:
+        channels: filters of each encoder stage, first to last; the decoder mirrors them. The last
+            is M, the channels of y.
+        kernel_size: side of every kernel, an odd number.
+        stride: of every stage's convolution.
+        pool_size: side of every stage's pooling windows.
+        pooling: max, avg, or none: the convolution then takes the pool size as its stride as well.
+        dropout: part of a stage's outputs that training leaves out.
+        activation: relu, leaky_relu or gelu, after every convolution but the last.
+        color: gray or rgb, the channels of the image.
+        quality_anchors: equally spaced qualities that own a row in each quality table.
+    """
+
+    channels: tuple[int, ...] = (64, 32, 16)
+    kernel_size: int = 3
+    stride: int = 1
+    pool_size: int = 2
+    pooling: str = "max"
+    dropout: float = 0.0
+    activation: str = "relu"
+    color: str = "rgb"
+    quality_anchors: int = 9
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.channels, tuple) or not 1 <= len(self.channels) <= MAX_STAGES:
+            raise ConfigError(
+                f"channels is {self.channels!r}, expected 1 to {MAX_STAGES} whole numbers"
+            )
+        for width in self.channels:
+            _check_size("channels", width)
+        for name in ("kernel_size", "stride", "pool_size", "quality_anchors"):
+            _check_size(name, getattr(self, name))
+        for name, known in (("pooling", POOLINGS), ("activation", ACTIVATIONS), ("color", COLORS)):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}"
+                )
+        if not self.kernel_size % 2:
+            raise ConfigError(f"kernel_size is {self.kernel_size}, expected an odd number")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout!r}, expected a number from 0 to below 1")
+        if self.latent_stride > MAX_STRIDE:
+            raise ConfigError(
+                f"{len(self.channels)} stages of stride {self.stride} and pool_size "
+                f"{self.pool_size} shrink the image {self.latent_stride} times, "
+                f"expected at most {MAX_STRIDE}: use fewer channels or a smaller pool"
+            )
+        _check_anchors(self.quality_anchors, "channels", self.latent_channels)
+
+    @property
+    def latent_channels(self) -> int:
+        """M, channels of y."""
+        return self.channels[-1]
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of x: 1 or 3."""
+        return 1 if self.color == "gray" else 3
+
+    @property
+    def stage_stride(self) -> int:
+        """Positions that one stage makes one of, each way."""
+        return self.stride * self.pool_size
+
+    @property
+    def latent_stride(self) -> int:
+        """Pixels per latent position, each way."""
+        return self.stage_stride ** len(self.channels)
+
+    @property
+    def num_tables(self) -> int:
+        """CDF tables: the empty one, then one per anchor and channel of y."""
+        return 1 + self.quality_anchors * self.latent_channels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the architecture's name and the fields as a plain dict, for JSON."""
+        fields = dataclasses.asdict(self) | {"channels": list(self.channels)}
+        return {"architecture": "classic", **fields}
+
+
+AnyConfig = ModelConfig | ClassicConfig
+ARCHITECTURES: dict[str, type[ModelConfig | ClassicConfig]] = {
+    "main": ModelConfig,
+    "classic": ClassicConfig,
+}
+
+
+def model_config_from(values: dict[str, Any]) -> AnyConfig:
+    """Build a configuration from parsed TOML or JSON; without `architecture` it is main's.
 
     Raises:
-        ConfigError: an unknown field or a value out of range.
+        ConfigError: an unknown architecture or field, or a value out of range.
     """
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    unknown = sorted(set(values) - known)
+    fields = dict(values)
+    name = fields.pop("architecture", "main")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise ConfigError(f"architecture is {name!r}, expected one of {', '.join(ARCHITECTURES)}")
+    architecture = ARCHITECTURES[name]
+    known = {field.name for field in dataclasses.fields(architecture)}
+    unknown = sorted(set(fields) - known)
     if unknown:
         raise ConfigError(f"unknown model field {unknown[0]!r}, expected one of {sorted(known)}")
-    return ModelConfig(**values)
+    if isinstance(fields.get("channels"), list):
+        fields["channels"] = tuple(fields["channels"])
+    return architecture(**fields)
+
+
+def _check_size(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:
+        raise ConfigError(f"{name} is {value!r}, expected a whole number from 1 to {MAX_SIZE}")
+
+
+def _check_anchors(anchors: int, name: str, channels: int) -> None:
+    """Check that each (anchor, channel) can own a CDF table, and that there are two anchors."""
+    if anchors < 2:
+        raise ConfigError("quality_anchors is 1, expected at least 2")
+    if anchors * channels > MAX_Z_TABLES:
+        raise ConfigError(
+            f"quality_anchors x {name} is {anchors * channels}, expected at most {MAX_Z_TABLES}"
+        )
 
 
 def rd_lambda(quality: float) -> float:

@@ -30,7 +30,7 @@ QUALITY_UNIT = 100
 """Header units per quality point."""
 
 TILE_SIZES = (4, 8, 16, 32, 64, 128)
-"""Sides of a tile, in latent positions."""
+"""Sides of a tile, in units of 16 pixels."""
 
 _HEADER = struct.Struct("<BBHHH8sBB")  # 18 bytes after the magic, then the CRC-32
 _BOX = struct.Struct("<4sI")
@@ -52,6 +52,11 @@ class Mode(enum.IntEnum):
     RGBA = 4
 
     @property
+    def is_gray(self) -> bool:
+        """Whether there is one channel of colour."""
+        return self in (Mode.L, Mode.LA)
+
+    @property
     def has_alpha(self) -> bool:
         """Whether an alpha box is required."""
         return self in (Mode.LA, Mode.RGBA)
@@ -66,7 +71,7 @@ class Header:
         quality_units: quality in hundredths, 0..10000.
         width, height: in pixels, 1..65535.
         digest: first 8 bytes of the SHA-256 of the weights' tensors.
-        tile_size: side of a tile in latent positions; 4, 8, 16, ..., 128.
+        tile_size: side of a tile in units of 16 pixels; 4, 8, 16, ..., 128.
     """
 
     mode: Mode
@@ -83,7 +88,7 @@ class Header:
 
     @property
     def grid(self) -> TileGrid:
-        """The tiles that the file must hold."""
+        """The tiles that the file must hold, whatever the stride of its model."""
         return TileGrid(self.width, self.height, self.tile_size)
 
     def pack(self) -> bytes:

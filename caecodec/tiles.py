@@ -48,29 +48,38 @@ class Region:
 class TileGrid:
     """Tiles of an image, in raster order.
 
+    A tile is a square of pixels, whatever the model: how many there are follows from the header.
+    It holds the latent positions whose first pixel lies in it.
+
     Attributes:
         width, height: of the image, in pixels.
-        tile_size: side of a tile, in latent positions.
+        tile_size: side of a tile, in units of 16 pixels.
+        stride: pixels per latent position, each way.
     """
 
     width: int
     height: int
     tile_size: int
+    stride: int = STRIDE
+
+    def at(self, stride: int) -> TileGrid:
+        """Return the same tiles for a model of another stride."""
+        return dataclasses.replace(self, stride=stride)
 
     @property
     def bounds(self) -> Region:
-        """The whole latent: ceil(height / 16) by ceil(width / 16) positions."""
-        return Region(0, 0, -(-self.height // STRIDE), -(-self.width // STRIDE))
+        """The whole latent: ceil(height / stride) by ceil(width / stride) positions."""
+        return Region(0, 0, -(-self.height // self.stride), -(-self.width // self.stride))
 
     @property
     def rows(self) -> int:
         """Number of tile rows."""
-        return -(-self.bounds.height // self.tile_size)
+        return -(-self.height // self._side)
 
     @property
     def columns(self) -> int:
         """Number of tile columns."""
-        return -(-self.bounds.width // self.tile_size)
+        return -(-self.width // self._side)
 
     def __len__(self) -> int:
         return self.rows * self.columns
@@ -82,7 +91,16 @@ class TileGrid:
 
     def tile(self, row: int, column: int) -> Region:
         """Return one tile in latent positions, cut at the image's edge."""
-        top, left = row * self.tile_size, column * self.tile_size
-        height = min(self.tile_size, self.bounds.height - top)
-        width = min(self.tile_size, self.bounds.width - left)
-        return Region(top, left, height, width)
+        top, left = self._first(row), self._first(column)
+        bottom = min(self._first(row + 1), self.bounds.height)
+        right = min(self._first(column + 1), self.bounds.width)
+        return Region(top, left, bottom - top, right - left)
+
+    @property
+    def _side(self) -> int:
+        """Side of a tile in pixels."""
+        return STRIDE * self.tile_size
+
+    def _first(self, number: int) -> int:
+        """Return the first latent position of a row or column of tiles."""
+        return -(-number * self._side // self.stride)

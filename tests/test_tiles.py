@@ -139,3 +139,29 @@ def test_scaled_region_is_the_same_rectangle_on_a_finer_grid(
     fine = np.kron(painted(inner, 100), np.ones((factor, factor), dtype=bool))
     assert np.array_equal(painted(inner.scaled(factor), 100 * factor), fine)
     assert inner.within(outer).scaled(factor) == inner.scaled(factor).within(outer.scaled(factor))
+
+
+@settings(deadline=None, max_examples=200)
+@given(grids(), st.integers(1, 64))
+def test_tiles_of_any_stride_cover_the_latent_once_and_are_as_many(
+    grid: TileGrid, stride: int
+) -> None:
+    other = grid.at(stride)
+    covered = np.zeros((other.bounds.height, other.bounds.width), dtype=np.int64)
+    for tile in other:
+        covered[tile.rows, tile.columns] += 1
+    assert (covered == 1).all()
+    assert len(other) == len(list(other)) == len(grid)
+
+
+@settings(deadline=None, max_examples=100)
+@given(grids(), st.integers(1, 64))
+def test_a_latent_position_belongs_to_the_tile_of_its_first_pixel(
+    grid: TileGrid, stride: int
+) -> None:
+    side = 16 * grid.tile_size
+    other = grid.at(stride)
+    for row in range(other.rows):
+        tile = other.tile(row, 0)
+        for position in range(tile.top, tile.top + tile.height):
+            assert position * stride // side == row

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from caecodec.config import NUM_SCALES, ModelConfig, model_config_from
+from caecodec.config import AnyConfig, model_config_from
 from caecodec.container import DIGEST_BYTES
 from caecodec.errors import ConfigError, ModelError
 from caecodec.tables import CodingTables, unpack_tables
@@ -33,13 +33,13 @@ class Weights:
     """A model as it is stored.
 
     Attributes:
-        config: sizes of the networks.
+        config: architecture and sizes of the networks.
         tensors: name -> array; float16, or integers for `scale_head.*` and `tables.*`.
         training: how it was trained, as plain values; informative.
         path: where it was read from, or None.
     """
 
-    config: ModelConfig
+    config: AnyConfig
     tensors: dict[str, Array]
     training: dict[str, Any]
     path: Path | None = None
@@ -57,7 +57,7 @@ class Weights:
         )
 
     def tables(self) -> CodingTables:
-        """Return the tables of y (NUM_SCALES), then those of z (anchors * N).
+        """Return the tables of the configuration, in their order; the first is empty.
 
         Raises:
             ModelError: a table is missing or malformed.
@@ -69,9 +69,10 @@ class Weights:
         is_coded = [len(counts) > 0 for counts in tables.counts]
         if is_coded[0] or not all(is_coded[1:]):
             raise ModelError("the first CDF table alone must be empty")
-        expected = NUM_SCALES + self.config.quality_anchors * self.config.hyper_channels
-        if len(tables) != expected:
-            raise ModelError(f"the weights hold {len(tables)} tables, expected {expected}")
+        if len(tables) != self.config.num_tables:
+            raise ModelError(
+                f"the weights hold {len(tables)} tables, expected {self.config.num_tables}"
+            )
         return tables
 
 
