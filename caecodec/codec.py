@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from caecodec.compression import Compression, Encoder, symbols_crc
-from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, STRIDE, Progress
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, Progress
 from caecodec.container import TILE_SIZES, Container, Header, unpack, unpack_header
 from caecodec.effort import SymbolSearch, flat
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import ConfigError, DesyncError, FormatError, UnknownModelError
-from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.nn.architectures import build_model
 from caecodec.pixels import ImageLike, Picture, Pixels, decode_alpha, put_together
 from caecodec.tables import IntArray
 from caecodec.tiles import Region
@@ -24,7 +24,7 @@ from caecodec.weights import model_name
 from caecodec.weights.storage import Weights, find_weights
 
 TILE_SIZE = 64
-"""Side of a tile in latent positions: 1024 pixels."""
+"""Side of a tile in units of 16 pixels: 1024 pixels."""
 
 
 class Codec:
@@ -44,7 +44,7 @@ class Codec:
 
         Args:
             model: name, path to a .safetensors file, or loaded weights.
-            tile_size: side of the tiles that `compress` writes, in latent positions.
+            tile_size: side of the tiles that `compress` writes, in units of 16 pixels.
             head_dtype: float64 or int64, in which the scale head computes; the results are equal.
 
         Raises:
@@ -58,7 +58,7 @@ class Codec:
         if tile_size not in TILE_SIZES:
             raise ConfigError(f"tile_size is {tile_size}, expected one of {TILE_SIZES}")
         self._coder = EntropyCoder(self.tables)
-        self._model = FrozenAutoencoder(weights.config, weights.tensors, head_dtype=head_dtype)
+        self._model = build_model(weights.config, weights.tensors, head_dtype=head_dtype)
         search = SymbolSearch(self._model, self.tables)
         self._encoder = Encoder(self._model, self._coder, search, self.digest, tile_size)
 
@@ -103,9 +103,10 @@ class Codec:
         if container.alpha is not None:
             alpha = decode_alpha(container.alpha, header.width, header.height)
         channels = self.weights.config.latent_channels
-        y_hat = torch.zeros((1, channels, *_sides(header.grid.bounds)))
+        grid = header.grid.at(self._model.stride)
+        y_hat = torch.zeros((1, channels, *_sides(grid.bounds)))
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)
-        for number, region in enumerate(header.grid):
+        for number, region in enumerate(grid):
             z, symbols, _ = self._decode_tile(container, number, region)
             y_hat[..., region.rows, region.columns] = self._model.dequantize(
                 symbols, z, header.quality_units
@@ -122,7 +123,7 @@ class Codec:
         """
         container = self._unpack(data)
         sections = []
-        for number, region in enumerate(container.header.grid):
+        for number, region in enumerate(container.header.grid.at(self._model.stride)):
             z, symbols, indexes = self._decode_tile(container, number, region)
             z_indexes = self._model.hyper_indexes(z.shape, container.header.quality_units)
             sections += [(flat(z), flat(z_indexes)), (flat(symbols), flat(indexes))]
@@ -135,6 +136,11 @@ class Codec:
             raise UnknownModelError(
                 f"the file was made with model {digest.hex()}, this is {self.digest.hex()}: "
                 "give its weights file"
+            )
+        if self._model.is_gray and not container.header.mode.is_gray:
+            raise FormatError(
+                f"colour mode {container.header.mode.name}, expected L or LA: "
+                "the model of this file is for grayscale images"
             )
         return container
 
@@ -161,14 +167,15 @@ class Codec:
 
     def _synthesize(self, y_hat: Tensor, header: Header) -> Pixels:
         """Return the colour planes, tile by tile, each from a halo of neighbouring latents."""
-        is_gray = header.mode.name.startswith("L")
+        is_gray = header.mode.is_gray
         shape = (header.height, header.width) if is_gray else (header.height, header.width, 3)
         color = np.empty(shape, dtype=np.uint8)
-        for tile in header.grid:
-            grown = tile.grown(self._model.synthesis_halo, header.grid.bounds)
+        model, grid = self._model, header.grid.at(self._model.stride)
+        for tile in grid:
+            grown = tile.grown(model.synthesis_halo, grid.bounds)
             latent = y_hat[..., grown.rows, grown.columns]
-            x_hat = self._model.synthesize(latent, header.quality_units)
-            inner, outer = tile.within(grown).scaled(STRIDE), tile.scaled(STRIDE)
+            x_hat = model.synthesize(latent, header.quality_units)
+            inner, outer = tile.within(grown).scaled(model.stride), tile.scaled(model.stride)
             x_hat = x_hat[..., inner.rows, inner.columns]
             target = color[outer.rows, outer.columns]
             target[:] = to_uint8(x_hat, is_gray=is_gray)[: target.shape[0], : target.shape[1]]

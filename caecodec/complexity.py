@@ -6,7 +6,16 @@ counted, as is the field's custom.
 
 from __future__ import annotations
 
-from caecodec.config import HYPER_STRIDE, PATCH, STRIDE, ModelConfig
+from itertools import pairwise
+
+from caecodec.config import (
+    HYPER_STRIDE,
+    PATCH,
+    STRIDE,
+    AnyConfig,
+    ClassicConfig,
+    ModelConfig,
+)
 
 _PATCH_VALUES = 3 * PATCH * PATCH
 _PATCH_PIXELS = PATCH * PATCH
@@ -15,8 +24,10 @@ _HYPER_PIXELS = (STRIDE * HYPER_STRIDE) ** 2
 _MIDDLE_PIXELS = (2 * STRIDE) ** 2
 
 
-def kmac_per_pixel(config: ModelConfig) -> tuple[float, float]:
+def kmac_per_pixel(config: AnyConfig) -> tuple[float, float]:
     """Return (encode, decode) in thousands of MACs per image pixel, entropy networks included."""
+    if isinstance(config, ClassicConfig):
+        return _encoder(config) / 1000, _decoder(config) / 1000
     hyperprior = _scale_head(config) + _mean_features(config) + _mean_context(config)
     encode = _analysis(config) + _hyper_analysis(config) + hyperprior
     decode = _synthesis(config) + hyperprior
@@ -65,3 +76,23 @@ def _mean_context(config: ModelConfig) -> float:
     latent, hyper, width = config.latent_channels, config.hyper_channels, config.context_channels
     step = (latent + hyper) * width + 9 * width + _block(width) + width * latent
     return (hyper * latent + 3 * step) / _LATENT_PIXELS
+
+
+def _encoder(config: ClassicConfig) -> float:
+    """Return MACs per pixel of convolutions that stand before their stage's pooling."""
+    total, pixels = 0.0, 1
+    for pair in pairwise((config.image_channels, *config.channels)):
+        shrink = config.stage_stride if config.pooling == "none" else config.stride
+        total += pair[0] * pair[1] * config.kernel_size**2 / (pixels * shrink) ** 2
+        pixels *= config.stage_stride
+    return total
+
+
+def _decoder(config: ClassicConfig) -> float:
+    """Return MACs per pixel of transposed convolutions: one kernel per input position."""
+    total = float(config.channels[0] * config.image_channels * config.kernel_size**2)
+    pixels = config.latent_stride
+    for pair in pairwise((config.latent_channels, *reversed(config.channels))):
+        total += pair[0] * pair[1] * config.kernel_size**2 / pixels**2
+        pixels //= config.stage_stride
+    return total

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caecodec.config import DEFAULT_EFFORT, MAX_QUALITY, MIN_QUALITY, STRIDE, Progress
+from caecodec.config import DEFAULT_EFFORT, MAX_QUALITY, MIN_QUALITY, Progress
 from caecodec.container import QUALITY_UNIT, Container, Header, Tile, pack
 from caecodec.effort import (
     Effort,
@@ -30,9 +30,9 @@ from caecodec.effort import (
     flat,
 )
 from caecodec.entropy_coder import EntropyCoder
-from caecodec.errors import ConfigError
+from caecodec.errors import ConfigError, ImageError
+from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.entropy_models import replicate_to_multiple
-from caecodec.nn.frozen import FrozenAutoencoder
 from caecodec.nn.rounding import DEAD_ZONE_COST
 from caecodec.pixels import ImageLike, Pixels, encode_alpha, take_apart
 from caecodec.tables import IntArray
@@ -45,7 +45,7 @@ Sections = list[tuple[IntArray, IntArray]]
 class Encoder(NamedTuple):
     """What a codec lends to its compressions."""
 
-    model: FrozenAutoencoder
+    model: FrozenModel
     coder: EntropyCoder
     search: SymbolSearch
     digest: bytes
@@ -63,10 +63,15 @@ class Compression:
         """Take the image apart.
 
         Raises:
-            ImageError: the image is of a kind that is refused.
+            ImageError: the image is of a kind that is refused, or in colour and the model is not.
         """
         self._encoder = encoder
         self._picture = take_apart(image)
+        if encoder.model.is_gray and not self._picture.mode.is_gray:
+            raise ImageError(
+                f"the model is for grayscale images, this is {self._picture.mode.name}: "
+                "convert it to L, or use a model of color rgb"
+            )
         alpha = self._picture.alpha
         self._alpha = None if alpha is None else encode_alpha(alpha)
         self._stems: dict[Region, Tensor] | None = {} if keep_stems else None
@@ -112,7 +117,7 @@ class Compression:
     def latent(self, tile: Region, header: Header) -> Latent:
         """Analyse one tile, from its pixels and a halo of real ones around it."""
         model, units = self._encoder.model, header.quality_units
-        grown = tile.grown(model.analysis_halo, header.grid.bounds)
+        grown = tile.grown(model.analysis_halo, header.grid.at(model.stride).bounds)
         y = model.analyze(self._stem(grown), units)
         inner = tile.within(grown)
         y = y[..., inner.rows, inner.columns].contiguous(memory_format=torch.channels_last)
@@ -135,7 +140,7 @@ class Compression:
 
     def _quantized(self, header: Header, cost: float) -> Iterator[tuple[Latent, Quantized]]:
         """Quantise every tile with one dead zone cost."""
-        for tile in header.grid:
+        for tile in header.grid.at(self._encoder.model.stride):
             latent = self.latent(tile, header)
             yield latent, self._encoder.search.quantize(latent, header.quality_units, cost)
 
@@ -144,7 +149,7 @@ class Compression:
     ) -> Iterator[tuple[Latent, Quantized]]:
         """Search the best symbols of every tile, next to what is known of the others."""
         model, units = self._encoder.model, header.quality_units
-        grid = header.grid
+        grid = header.grid.at(model.stride)
         channels = model.config.latent_channels
         canvas = torch.zeros((1, channels, grid.bounds.height, grid.bounds.width))
         canvas = canvas.contiguous(memory_format=torch.channels_last)
@@ -152,7 +157,7 @@ class Compression:
             draft = self._quantized(header, DEAD_ZONE_COST)
             for tile, (_, quantized) in zip(grid, draft, strict=True):
                 canvas[..., tile.rows, tile.columns] = quantized.y_hat
-        is_gray = header.mode.name.startswith("L")
+        is_gray = header.mode.is_gray
         weight = bits_per_squared_error(units, 1 if is_gray else 3)
         count = itertools.count(1)
 
@@ -180,9 +185,10 @@ class Compression:
         """Return the features of a region, in latent positions, of the padded image."""
         if self._stems is not None and region in self._stems:
             return self._stems[region]
-        pixels = region.scaled(STRIDE)
+        model = self._encoder.model
+        pixels = region.scaled(model.stride)
         x = to_unit(self._picture.color[pixels.rows, pixels.columns])
-        stem = self._encoder.model.stem(replicate_to_multiple(x, STRIDE))
+        stem = model.stem(replicate_to_multiple(x, model.stride))
         if self._stems is not None:
             self._stems[region] = stem
         return stem

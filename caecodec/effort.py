@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from caecodec.config import MAX_EFFORT, MIN_EFFORT, STRIDE, rd_lambda
+from caecodec.config import MAX_EFFORT, MIN_EFFORT, rd_lambda
 from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ConfigError
 from caecodec.metrics import MAX_LEVEL
-from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.rounding import DEAD_ZONE_COST, DeadZones, Rounding, nearest
 from caecodec.tables import CodingTables, IntArray
 from caecodec.tiles import Region
@@ -107,7 +107,7 @@ class Surroundings:
     further; both are here, so that a tile is judged as the decoder will show it.
     """
 
-    def __init__(self, model: FrozenAutoencoder, canvas: Tensor, tile: Region) -> None:
+    def __init__(self, model: FrozenModel, canvas: Tensor, tile: Region) -> None:
         """Cut the window of a tile out of the whole image's y_hat (1, M, h, w)."""
         halo = model.synthesis_halo
         bounds = Region(0, 0, canvas.shape[-2], canvas.shape[-1])
@@ -116,9 +116,9 @@ class Surroundings:
         self._latents = canvas[..., outer.rows, outer.columns]
         self._inner = tile.within(outer)
         reached = tile.grown(halo, bounds)
-        self.pixels = reached.scaled(STRIDE)
+        self.pixels = reached.scaled(model.stride)
         """The pixels that the tile reaches, in the image, padding included."""
-        self._window = reached.within(outer).scaled(STRIDE)
+        self._window = reached.within(outer).scaled(model.stride)
 
     def squared_error(
         self, y_hat: Tensor, x: Tensor, quality_units: int, *, is_gray: bool
@@ -143,11 +143,17 @@ class Surroundings:
 class SymbolSearch:
     """Chooses the y symbols of a tile by rate and distortion."""
 
-    def __init__(self, model: FrozenAutoencoder, tables: CodingTables) -> None:
+    def __init__(self, model: FrozenModel, tables: CodingTables) -> None:
         self._model = model
         self._tables = tables
-        self._dead_zones = {cost: DeadZones(tables, cost=cost, magnitudes=1) for cost in STRENGTHS}
-        self._refined = DeadZones(tables, cost=REFINED_COST, magnitudes=REFINED_MAGNITUDES)
+        count = model.num_y_tables
+        self._dead_zones = {
+            cost: DeadZones(tables, cost=cost, magnitudes=1, num_y_tables=count)
+            for cost in STRENGTHS
+        }
+        self._refined = DeadZones(
+            tables, cost=REFINED_COST, magnitudes=REFINED_MAGNITUDES, num_y_tables=count
+        )
 
     def quantize(self, latent: Latent, quality_units: int, cost: float) -> Quantized:
         """Quantise by one dead zone cost of STRENGTHS, or plainly if it is infinite."""

@@ -1,19 +1,39 @@
-"""What many tests share: the toy model and small pictures."""
+"""What many tests share: the toy model, a classic toy and small pictures."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from make_golden import TOY, synthetic_image
 from PIL import Image
 
 from caecodec.codec import Codec
+from caecodec.config import ClassicConfig
+from caecodec.train.export import export
+from caecodec.train.settings import ClassicSettings
+from caecodec.train.trainer import Budget, Trainer
 
 
 @pytest.fixture(scope="session")
 def toy() -> Codec:
     """The small committed model."""
     return Codec(TOY)
+
+
+@pytest.fixture(scope="session")
+def classic(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    """A classic model of stride 4, trained for a few seconds."""
+    folder = tmp_path_factory.mktemp("classic")
+    images = [torch.from_numpy(synthetic_image(96, 96, seed)).permute(2, 0, 1) for seed in range(6)]
+    settings = ClassicSettings(
+        batch_size=8, crop_size=32, warmup_steps=10, learning_rate=4e-3, ema_decay=0.9
+    )
+    checkpoint = folder / "classic.ckpt"
+    config = ClassicConfig(channels=(12, 8), quality_anchors=3)
+    Trainer(config, settings, images=images, checkpoint_path=checkpoint).run(Budget(steps=200))
+    export(checkpoint, images, folder / "classic.safetensors", num_crops=24)
+    return Codec(folder / "classic.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,16 @@ LAYERS = [
     ["complexity", "container", "entropy_coder", "metrics", "pixels", "tables", "tiles"],
     ["nn"],
     ["weights"],
-    ["codec", "compression", "effort", "inspection", "targets"],
+    ["codec", "compression", "effort", "feature_maps", "inspection", "targets"],
     ["caecodec"],
     ["bench", "train"],
     ["cli"],
     ["__main__"],
 ]
-NN_ORDER = ["layers", "transforms", "entropy_models", "rounding", "autoencoder", "exact", "frozen"]
+NN_ORDER = [
+    *("layers", "transforms", "entropy_models", "rounding", "autoencoder", "classic", "exact"),
+    *("frozen", "frozen_classic", "architectures", "layer_rows"),
+]
 THIRD_PARTY = {
     "torch": {"nn", "codec", "compression", "effort", "train", "cli", "bench"},
     "constriction": {"entropy_coder"},

@@ -8,11 +8,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from caecodec.config import MAX_QUALITY, MIN_SCALE, OCTAVES_PER_SCALE, ModelConfig, optimal_step
+from caecodec.config import (
+    MAX_QUALITY,
+    MIN_SCALE,
+    NUM_SCALES,
+    OCTAVES_PER_SCALE,
+    ModelConfig,
+    optimal_step,
+)
 from caecodec.nn.entropy_models import (
     HEAD_UNIT,
+    Z_BOUND,
+    FactorizedPrior,
     HyperAnalysis,
-    HyperPrior,
     MeanContext,
     MeanFeatures,
     ResidualPrior,
@@ -21,6 +29,11 @@ from caecodec.nn.entropy_models import (
 from caecodec.nn.layers import QualityTable, bias_of, round_straight_through
 from caecodec.nn.rounding import dead_zone_edge
 from caecodec.nn.transforms import AnalysisTransform, PrincipalComponents, SynthesisTransform
+from caecodec.tables import MAX_REACH
+
+Y_PRIOR_COUNTS = 2000.0
+Z_PRIOR_COUNTS = 50.0
+"""Weight of the trained prior against counted symbols, in symbols."""
 
 
 class Estimate(NamedTuple):
@@ -28,12 +41,28 @@ class Estimate(NamedTuple):
 
     Attributes:
         y_bits, z_bits: estimated rate in bits.
-        mse: mean squared error on [0, 1], over the three channels.
+        mse: mean squared error on [0, 1], over the channels.
+        distortion: what the loss counts, on the scale of an MSE.
     """
 
     y_bits: Tensor
     z_bits: Tensor
     mse: Tensor
+    distortion: Tensor
+
+
+class TablePrior(NamedTuple):
+    """What training knows of the symbols of one CDF table.
+
+    Attributes:
+        masses: (2 bound + 1,) probabilities of -bound..bound.
+        weight: of the masses against counted symbols, in symbols.
+        is_symmetric: whether both signs are as likely, so that counts of both are shared.
+    """
+
+    masses: Tensor
+    weight: float
+    is_symmetric: bool
 
 
 class MainAutoencoder(nn.Module):
@@ -55,7 +84,7 @@ class MainAutoencoder(nn.Module):
         self.gain = QualityTable(anchors, latent)
         self.inverse_gain = QualityTable(anchors, latent)
         self.hyper_analysis = HyperAnalysis(config)
-        self.hyper_prior = HyperPrior(config)
+        self.hyper_prior = FactorizedPrior(anchors, config.hyper_channels)
         self.scale_head = ScaleHead(config)
         self.mean_features = MeanFeatures(config)
         self.mean_context = MeanContext(config)
@@ -130,7 +159,21 @@ class MainAutoencoder(nn.Module):
         if not self.training:
             x_hat = x_hat.clamp(0, 1)
         mse = (x_hat - x).square().mean((1, 2, 3))
-        return Estimate(y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)), mse)
+        return Estimate(y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)), mse, mse)
+
+    @torch.no_grad()
+    def table_priors(self) -> list[TablePrior]:
+        """Return the priors of tables 1 and up: y by scale index, then z by anchor and channel."""
+        residuals = torch.arange(-MAX_REACH, MAX_REACH + 1).float()
+        y_masses = [
+            self.residual_prior.likelihood(residuals, torch.full_like(residuals, float(index)))
+            for index in range(1, NUM_SCALES)
+        ]
+        z_masses = self.hyper_prior.masses(Z_BOUND)
+        return [
+            *(TablePrior(masses, Y_PRIOR_COUNTS, is_symmetric=True) for masses in y_masses),
+            *(TablePrior(masses, Z_PRIOR_COUNTS, is_symmetric=False) for masses in z_masses),
+        ]
 
     @torch.no_grad()
     def _dead_zone_edge(self, indexes: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from caecodec.config import (
     HYPER_STRIDE,
+    MAX_QUALITY,
     MIN_SCALE,
     NUM_SCALES,
     OCTAVES_PER_SCALE,
@@ -174,21 +175,29 @@ class MeanContext(nn.Module):
         return chosen
 
 
-class HyperPrior(nn.Module):
-    """Prior of z: one discretised logistic per (quality anchor, channel)."""
+class FactorizedPrior(nn.Module):
+    """Prior without context: one discretised logistic per (quality anchor, channel)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, anchors: int, channels: int) -> None:
         super().__init__()
-        self.location = QualityTable(config.quality_anchors, config.hyper_channels)
-        self.log_scale = QualityTable(config.quality_anchors, config.hyper_channels)
+        self.location = QualityTable(anchors, channels)
+        self.log_scale = QualityTable(anchors, channels)
         nn.init.constant_(self.log_scale.values, -0.5)
 
-    def bits(self, z: Tensor, quality: Tensor) -> Tensor:
-        """Return -log2 P of z (B, N, h, w), elementwise."""
+    def bits(self, values: Tensor, quality: Tensor) -> Tensor:
+        """Return -log2 P of values (B, channels, h, w), elementwise."""
         scale = self.log_scale(quality).exp()
-        centred = -(z - self.location(quality)).abs()  # the lower tail keeps its precision
+        centred = -(values - self.location(quality)).abs()  # the lower tail keeps its precision
         likelihood = ((centred + 0.5) / scale).sigmoid() - ((centred - 0.5) / scale).sigmoid()
         return -lower_bound(likelihood, MIN_LIKELIHOOD).log2()
+
+    def masses(self, bound: int) -> Tensor:
+        """Return (anchors * channels, 2 bound + 1): P of -bound..bound by anchor and channel."""
+        anchors, channels = self.location.values.shape
+        values = torch.arange(-bound, bound + 1).float().expand(1, channels, 1, -1)
+        qualities = torch.linspace(0, MAX_QUALITY, anchors)
+        rows = [(-self.bits(values, quality[None])).exp2()[0, :, 0] for quality in qualities]
+        return torch.cat(rows)
 
 
 class ResidualPrior(nn.Module):

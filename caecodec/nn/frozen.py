@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from caecodec.config import HYPER_STRIDE, MAX_QUALITY, NUM_SCALES, ModelConfig
+from caecodec.config import HYPER_STRIDE, MAX_QUALITY, NUM_SCALES, PATCH, STRIDE, ModelConfig
 from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ModelError
 from caecodec.nn.autoencoder import MainAutoencoder
@@ -26,11 +26,7 @@ Array = NDArray[Any]
 
 def freeze(model: MainAutoencoder) -> dict[str, Array]:
     """Return the tensors of a weights file, the CDF tables aside."""
-    tensors: dict[str, Array] = {
-        name: value.detach().cpu().contiguous().to(torch.float16).numpy()
-        for name, value in model.state_dict().items()
-        if name.split(".")[0] not in _TRAINING_ONLY
-    }
+    tensors = to_half(model, _TRAINING_ONLY)
     head = export_scale_head(model.scale_head)
     for number, layer in enumerate(head.layers):
         tensors[f"scale_head.{number}.weight"] = layer.weight.numpy().astype(np.int16)
@@ -61,24 +57,38 @@ class FrozenAutoencoder:
         """
         self.config = config
         self._head = _build_head(config, tensors, head_dtype)
-        self._networks = _build_networks(config, tensors)
+        self.networks = _build_networks(config, tensors)
+        analysis = self.networks.analysis
+        self.feature_layers: list[nn.Module] = [
+            analysis.patch,
+            *analysis.blocks,
+            analysis.down,
+            *analysis.latent_blocks,
+            analysis.project,
+        ]
+        self.stride = STRIDE
+        self.is_gray = False
+        self.num_y_tables = NUM_SCALES
         blocks = config.latent_blocks
         self.analysis_halo = blocks + -(-config.encoder_blocks // 2)
-        """Latent positions around a tile that its latents depend on."""
         self.synthesis_halo = blocks + -(-config.decoder_blocks // 2)
-        """Latent positions around a tile that its pixels depend on."""
+
+    def first_kernels(self) -> Tensor:
+        """Return the kernels of the patch convolution (C, 3, 8, 8)."""
+        weight = self.networks.analysis.patch.weight
+        return weight.reshape(len(weight), 3, PATCH, PATCH)
 
     def stem(self, x: Tensor) -> Tensor:
         """Map x (1, 3, H, W) in [0, 1] to features (1, C, H/8, W/8), the same at every quality."""
-        return self._networks.analysis.stem(x)
+        return self.networks.analysis.stem(x)
 
     def analyze(self, stem: Tensor, quality_units: int) -> Tensor:
         """Map the features of `stem` to y (1, M, H/16, W/16), in quantiser steps."""
-        return self._networks.analyze_stem(stem, _quality(quality_units))
+        return self.networks.analyze_stem(stem, quality_of(quality_units))
 
     def hyper_symbols(self, y: Tensor, quality_units: int) -> Tensor:
         """Return z symbols, int64 (N, ceil(h/4), ceil(w/4)), of y (1, M, h, w)."""
-        z: Tensor = self._networks.hyper_analysis(y, _quality(quality_units))
+        z: Tensor = self.networks.hyper_analysis(y, quality_of(quality_units))
         return z[0].round().long()
 
     def scale_indexes(self, z: Tensor, quality_units: int, shape: tuple[int, int]) -> Tensor:
@@ -88,9 +98,7 @@ class FrozenAutoencoder:
 
     def hyper_indexes(self, shape: tuple[int, ...], quality_units: int) -> Tensor:
         """Return the table of every z symbol, int64 (N, h, w): by nearest anchor and channel."""
-        steps = self.config.quality_anchors - 1
-        span = int(MAX_QUALITY) * QUALITY_UNIT
-        anchor = (2 * quality_units * steps + span) // (2 * span)
+        anchor = nearest_anchor(quality_units, self.config.quality_anchors)
         channels = torch.arange(shape[0])[:, None, None].expand(shape)
         return NUM_SCALES + anchor * shape[0] + channels
 
@@ -130,7 +138,7 @@ class FrozenAutoencoder:
 
     def synthesize(self, y_hat: Tensor, quality_units: int) -> Tensor:
         """Map y_hat (1, M, h, w) to x_hat (1, 3, 16h, 16w), not clamped."""
-        return self._networks.synthesize(y_hat, _quality(quality_units))
+        return self.networks.synthesize(y_hat, quality_of(quality_units))
 
     def hyper_shape(self, shape: tuple[int, int]) -> tuple[int, int, int]:
         """Return the shape of z for a latent of h x w positions."""
@@ -145,11 +153,11 @@ class FrozenAutoencoder:
         symbols_of: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Run the four steps; `symbols_of` gives the symbols once the means of a step are known."""
-        quality = _quality(quality_units)
+        quality = quality_of(quality_units)
         height, width = shape
-        features = self._networks.mean_features(z[None].float(), quality)
+        features = self.networks.mean_features(z[None].float(), quality)
         features = features[..., :height, :width].contiguous(memory_format=torch.channels_last)
-        units = self._networks.mean_units(quality)
+        units = self.networks.mean_units(quality)
         latent_shape = torch.Size((1, self.config.latent_channels, height, width))
         symbols = torch.zeros(latent_shape)
         y_hat = torch.zeros(latent_shape).contiguous(memory_format=torch.channels_last)
@@ -163,31 +171,57 @@ class FrozenAutoencoder:
             y_hat = y_hat + step
             return step / units
 
-        self._networks.mean_context(features, latent_shape, exchange)
+        self.networks.mean_context(features, latent_shape, exchange)
         return symbols, y_hat
 
 
-def _quality(quality_units: int) -> Tensor:
+def quality_of(quality_units: int) -> Tensor:
+    """Return the quality as the networks take it, float32 (1,)."""
     return torch.tensor([quality_units / QUALITY_UNIT], dtype=torch.float32)
 
 
-def _build_networks(config: ModelConfig, tensors: dict[str, Array]) -> MainAutoencoder:
+def nearest_anchor(quality_units: int, anchors: int) -> int:
+    """Return the row of a quality table whose quality is nearest. FORMAT.md section 7.1."""
+    span = int(MAX_QUALITY) * QUALITY_UNIT
+    return (2 * quality_units * (anchors - 1) + span) // (2 * span)
+
+
+def to_half(model: nn.Module, left_out: tuple[str, ...]) -> dict[str, Array]:
+    """Return a model's tensors as float16, but those of the parts `left_out`."""
+    return {
+        name: value.detach().cpu().contiguous().to(torch.float16).numpy()
+        for name, value in model.state_dict().items()
+        if name.split(".")[0] not in left_out
+    }
+
+
+def load_networks(networks: nn.Module, tensors: dict[str, Array]) -> None:
+    """Put the float16 tensors of a weights file into networks, in place, ready for inference.
+
+    Raises:
+        ModelError: a tensor is missing, unknown, or of the wrong shape.
+    """
     state = {
         name: torch.from_numpy(array.astype(np.float32))
         for name, array in tensors.items()
-        if name.split(".")[0] not in (*_TRAINING_ONLY, "tables")
+        if name.split(".")[0] not in ("scale_head", "tables")
     }
+    try:
+        networks.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise ModelError(f"the weights do not fit their configuration: {lines[-1]}") from error
+    networks.requires_grad_(requires_grad=False)
+    networks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+def _build_networks(config: ModelConfig, tensors: dict[str, Array]) -> MainAutoencoder:
     with torch.random.fork_rng(devices=[]):  # a meta device would load a second of torch modules
         model = MainAutoencoder(config)
     for name in _TRAINING_ONLY:
         delattr(model, name)
-    try:
-        model.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise ModelError(f"the weights do not fit their configuration: {lines[-1]}") from error
-    model.requires_grad_(requires_grad=False)
-    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    load_networks(model, tensors)
+    return model
 
 
 def _build_head(

@@ -98,7 +98,7 @@ def round_straight_through(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-def bias_of(convolution: nn.Conv2d) -> Tensor:
+def bias_of(convolution: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
     """Return the bias, which every convolution of this package has."""
     if convolution.bias is None:
         raise TypeError("a convolution without bias, expected one")

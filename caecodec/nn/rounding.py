@@ -47,16 +47,24 @@ class DeadZones:
     for every table and magnitude.
     """
 
-    def __init__(self, tables: CodingTables, *, cost: float, magnitudes: int) -> None:
+    def __init__(
+        self,
+        tables: CodingTables,
+        *,
+        cost: float,
+        magnitudes: int,
+        num_y_tables: int = NUM_SCALES,
+    ) -> None:
         """Compute the edges.
 
         Args:
-            tables: what symbols cost; the first NUM_SCALES are those of y.
+            tables: what symbols cost.
             cost: bits for an error of one step, squared.
             magnitudes: only symbols up to this magnitude move.
+            num_y_tables: the tables from index 0 that are those of y.
         """
-        saved = np.zeros((NUM_SCALES, magnitudes + 2))
-        for index in range(1, NUM_SCALES):
+        saved = np.zeros((num_y_tables, magnitudes + 2))
+        for index in range(1, num_y_tables):
             costs = tables.magnitude_bits(index, magnitudes)
             saved[index, 1:-1] = np.diff(costs)
         magnitude = torch.arange(magnitudes + 2)

@@ -17,18 +17,23 @@ from caecodec.errors import ImageError
 from caecodec.pixels import IMAGE_SUFFIXES
 
 
-def load_images(folder: Path) -> list[Tensor]:
+def load_images(folder: Path, *, color: str = "rgb") -> list[Tensor]:
     """Decode every image of a folder, its subfolders and its tar shards.
 
+    Args:
+        folder: where to look.
+        color: rgb or gray, what the images are converted to.
+
     Returns:
-        uint8 tensors (3, H, W), in order of their paths.
+        uint8 tensors (3, H, W), or (1, H, W) for gray, in order of their paths.
 
     Raises:
         ImageError: no such folder, no image in it, or an image that cannot be decoded.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder} is not a folder, expected a folder of images or tar shards")
-    images = [_decode(name, data) for name, data in _files(folder)]
+    mode = "L" if color == "gray" else "RGB"
+    images = [_decode(name, data, mode) for name, data in _files(folder)]
     if not images:
         raise ImageError(
             f"no image in {folder}, expected {', '.join(sorted(IMAGE_SUFFIXES))} or tar"
@@ -48,30 +53,37 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
                         yield f"{path}:{member.name}", handle.read()
 
 
-def _decode(name: str, data: bytes) -> Tensor:
+def _decode(name: str, data: bytes, mode: str) -> Tensor:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            pixels = np.array(image.convert("RGB"))
+            pixels = np.array(image.convert(mode))
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise ImageError(f"cannot decode {name}: {error}") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1).contiguous()
 
 
 class Crops:
-    """An endless supply of random square crops, flipped and transposed at random."""
+    """An endless supply of random square crops, flipped and transposed at random if `flips`."""
 
     def __init__(
-        self, images: list[Tensor], size: int, *, device: torch.device, seed: int | list[int]
+        self,
+        images: list[Tensor],
+        size: int,
+        *,
+        device: torch.device,
+        seed: int | list[int],
+        flips: bool = True,
     ) -> None:
-        self._images = [_at_least(image, size).to(device) for image in images]
+        self._images = [at_least(image, size).to(device) for image in images]
         self._size = size
         self._device = device
+        self._flips = flips
         self._random = np.random.default_rng(seed)
         areas = np.array([image[0].numel() for image in self._images], dtype=np.float64)
         self._weights = areas / areas.sum()
 
     def batch(self, count: int) -> Tensor:
-        """Return float32 (count, 3, size, size) in [0, 1], channels_last."""
+        """Return float32 (count, C, size, size) in [0, 1], channels_last."""
         chosen = self._random.choice(len(self._images), count, p=self._weights)
         crops = torch.stack([self._crop(self._images[index]) for index in chosen])
         return crops.float().div_(255).contiguous(memory_format=torch.channels_last)
@@ -84,14 +96,16 @@ class Crops:
         top = self._random.integers(image.shape[1] - self._size + 1)
         left = self._random.integers(image.shape[2] - self._size + 1)
         crop = image[:, top : top + self._size, left : left + self._size]
+        if not self._flips:
+            return crop
         flip_rows, flip_columns, transpose = self._random.integers(2, size=3)
         axes = [axis for axis, flip in ((1, flip_rows), (2, flip_columns)) if flip]
         crop = crop.flip(axes) if axes else crop
         return crop.transpose(1, 2) if transpose else crop
 
 
-def _at_least(image: Tensor, size: int) -> Tensor:
-    """Repeat the last row and column of an image (3, H, W) smaller than a crop."""
+def at_least(image: Tensor, size: int) -> Tensor:
+    """Repeat the last row and column of an image (C, H, W) until no side is below `size`."""
     pad = (0, max(0, size - image.shape[2]), 0, max(0, size - image.shape[1]))
     if not any(pad):
         return image

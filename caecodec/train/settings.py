@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from caecodec.config import ModelConfig, model_config_from
+from caecodec.config import AnyConfig, ClassicConfig, model_config_from
 from caecodec.errors import ConfigError
 
 CONFIGS = Path(__file__).parent / "configs"
+OPTIMIZERS = ("adam", "sgd")
+LOSSES = ("bce", "mse")
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainSettings:
-    """How to train.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """What the training loop needs for any architecture.
 
     Attributes:
         batch_size: crops a step, over all processes.
-        crop_size: side of the square crops, in pixels; a multiple of 64.
-        matrix_learning_rate: peak rate of Muon (dense kernels).
-        vector_learning_rate: peak rate of AdamW (depthwise kernels, biases, gains).
-        prior_learning_rate: peak rate of AdamW on the priors and the scale head's offsets.
+        crop_size: side of the square crops, in pixels.
         warmup_steps: steps of linear rise; then the rate falls linearly to 0 at the end.
         gradient_clip: largest norm of the whole gradient.
-        dead_zones_from: part of the run after which y is rounded with dead zones, as files are made
-            at the default effort; 1 for never.
         ema_decay: decay of the averaged weights, which are the ones exported.
-        pca_crops: crops that the linear start is fitted to.
+        flips: whether crops are flipped and transposed at random; right for photographs.
         valid_every: steps between validations.
         checkpoint_minutes: minutes between checkpoints.
         seed: of crops, qualities and random initial values.
@@ -36,23 +34,74 @@ class TrainSettings:
 
     batch_size: int = 8
     crop_size: int = 256
-    matrix_learning_rate: float = 2e-3
-    vector_learning_rate: float = 1e-3
-    prior_learning_rate: float = 5e-3
     warmup_steps: int = 100
     gradient_clip: float = 1.0
-    dead_zones_from: float = 1.0
     ema_decay: float = 0.999
-    pca_crops: int = 256
+    flips: bool = True
     valid_every: int = 1000
     checkpoint_minutes: float = 5.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.crop_size < 64 or self.crop_size % 64:
+        for name in ("batch_size", "crop_size", "warmup_steps", "valid_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings(LoopSettings):
+    """How to train the main architecture; crop_size is a multiple of 64.
+
+    Attributes:
+        matrix_learning_rate: peak rate of Muon (dense kernels).
+        vector_learning_rate: peak rate of AdamW (depthwise kernels, biases, gains).
+        prior_learning_rate: peak rate of AdamW on the priors and the scale head's offsets.
+        dead_zones_from: part of the run after which y is rounded with dead zones, as files are made
+            at the default effort; 1 for never.
+        pca_crops: crops that the linear start is fitted to.
+    """
+
+    matrix_learning_rate: float = 2e-3
+    vector_learning_rate: float = 1e-3
+    prior_learning_rate: float = 5e-3
+    dead_zones_from: float = 1.0
+    pca_crops: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop_size % 64:
             raise ConfigError(f"crop_size is {self.crop_size}, expected a multiple of 64")
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size is {self.batch_size}, expected at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassicSettings(LoopSettings):
+    """How to train the classic architecture; crop_size is a multiple of the model's stride.
+
+    Attributes:
+        optimizer: adam, or sgd with momentum 0.9.
+        learning_rate: peak rate of the convolutions.
+        prior_learning_rate: peak rate of the prior and of the gains by quality.
+        loss: bce (binary cross-entropy) or mse, weighed against the rate by quality.
+    """
+
+    batch_size: int = 32
+    crop_size: int = 64
+    ema_decay: float = 0.99
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    prior_learning_rate: float = 5e-3
+    loss: str = "bce"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, known in (("optimizer", OPTIMIZERS), ("loss", LOSSES)):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}"
+                )
+        for name in ("learning_rate", "prior_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}, expected a number above 0")
 
 
 def find_config(name: str) -> Path:
@@ -70,8 +119,15 @@ def find_config(name: str) -> Path:
     raise ConfigError(f"no configuration {name!r}, expected a .toml file or one of {known}")
 
 
-def load_config(path: Path) -> tuple[ModelConfig, TrainSettings]:
+def load_config(
+    path: Path, *, model: Mapping[str, Any] | None = None, train: Mapping[str, Any] | None = None
+) -> tuple[AnyConfig, LoopSettings]:
     """Read the tables [model] and [train] of a TOML file; what is left out keeps its default.
+
+    Args:
+        path: the file; `architecture` in [model] names the architecture, main without it.
+        model: values that replace those of [model].
+        train: values that replace those of [train].
 
     Raises:
         ConfigError: no such file, not TOML, an unknown field, or a value out of range.
@@ -85,14 +141,22 @@ def load_config(path: Path) -> tuple[ModelConfig, TrainSettings]:
     unknown = sorted(set(values) - {"model", "train"})
     if unknown:
         raise ConfigError(f"unknown table {unknown[0]!r} in {path}, expected [model] and [train]")
-    return model_config_from(values.get("model", {})), _settings_from(values.get("train", {}))
+    config = model_config_from({**values.get("model", {}), **(model or {})})
+    settings = {**values.get("train", {}), **(train or {})}
+    return config, _settings_from(
+        settings, ClassicSettings if isinstance(config, ClassicConfig) else TrainSettings
+    )
 
 
-def _settings_from(values: dict[str, Any]) -> TrainSettings:
-    types = {field.name: type(field.default) for field in dataclasses.fields(TrainSettings)}
+def _settings_from(
+    values: dict[str, Any], kind: type[TrainSettings | ClassicSettings]
+) -> LoopSettings:
+    types = {field.name: type(field.default) for field in dataclasses.fields(kind)}
     for name, value in values.items():
         if name not in types:
             raise ConfigError(f"unknown train field {name!r}, expected one of {sorted(types)}")
-        if isinstance(value, bool) or not isinstance(value, (types[name], int)):
+        allowed = (int, float) if types[name] is float else types[name]
+        is_bool = isinstance(value, bool)
+        if is_bool != (types[name] is bool) or not isinstance(value, allowed):
             raise ConfigError(f"{name} is {value!r}, expected {types[name].__name__}")
-    return TrainSettings(**values)
+    return kind(**values)

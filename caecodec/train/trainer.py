@@ -10,24 +10,25 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from caecodec.config import ModelConfig, rd_lambda
+from caecodec.config import AnyConfig, rd_lambda
 from caecodec.errors import ConfigError
-from caecodec.nn.autoencoder import Estimate, MainAutoencoder
-from caecodec.nn.transforms import PrincipalComponents
+from caecodec.nn.autoencoder import Estimate
 from caecodec.train.checkpoint import Checkpoint, load_checkpoint
-from caecodec.train.data import Crops
-from caecodec.train.muon import Muon
-from caecodec.train.settings import TrainSettings
+from caecodec.train.data import Crops, at_least
+from caecodec.train.recipes import bfloat16_is_native, recipe_for
+from caecodec.train.settings import LoopSettings
 
 VALID_QUALITIES = (10.0, 50.0, 90.0)
 VALID_IMAGES = 8
+VALID_MULTIPLE = 64
+"""Sides of validation images are cut to multiples of it, in pixels."""
 LOG_EVERY = 20
 
 
@@ -58,7 +59,7 @@ class Budget:
     def __post_init__(self) -> None:
         given = [value for value in (self.steps, self.minutes) if value is not None]
         if len(given) != 1 or given[0] <= 0:
-            raise ConfigError("give either --steps or --minutes, a number above 0")
+            raise ConfigError("give one of --steps, --minutes and --epochs, a number above 0")
 
     def fraction(self, step: int, seconds: float) -> float:
         """Return the part of the budget that is spent, at most 1."""
@@ -74,8 +75,8 @@ class Trainer:
 
     def __init__(  # noqa: PLR0913 - what a run consists of
         self,
-        model_config: ModelConfig,
-        settings: TrainSettings,
+        model_config: AnyConfig,
+        settings: LoopSettings,
         *,
         images: list[Tensor],
         valid_images: list[Tensor] | None = None,
@@ -91,28 +92,29 @@ class Trainer:
                 f"batch_size {settings.batch_size} does not divide among {self.world} processes"
             )
         torch.manual_seed(settings.seed)
-        self.valid_images = (valid_images or [])[:VALID_IMAGES]
-        self.model = MainAutoencoder(model_config)
+        self.recipe = recipe_for(model_config, settings)
+        chosen = (valid_images or [])[:VALID_IMAGES]
+        self.valid_images = [at_least(image, VALID_MULTIPLE) for image in chosen]
+        self.model = self.recipe.build()
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         restored = load_checkpoint(checkpoint_path) if resume else None
         # crops after a resume must not repeat those before it, nor those of other processes
         seed = [settings.seed, self.rank, restored.step if restored else 0]
-        self.crops = Crops(images, settings.crop_size, device=self.device, seed=seed)
+        self.crops = Crops(
+            images, settings.crop_size, device=self.device, seed=seed, flips=settings.flips
+        )
         if not restored:
-            fit = Crops(images, settings.crop_size, device=torch.device("cpu"), seed=settings.seed)
-            self.model.start_linear(
-                PrincipalComponents(fit.batch(settings.pca_crops), model_config)
-            )
-        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.recipe.start(self.model, images)
+        self.model.to(self.device, memory_format=torch.channels_last)
         self.average = AveragedModel(
             self.model,
             multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay),  # type: ignore[no-untyped-call]
         )
-        self.optimizers = _optimizers(self.model, settings, self.device)
+        self.optimizers = self.recipe.optimizers(self.model, self.device)
         if restored:
             self._restore(restored)
         self.runner: Any = self.model
-        self.bfloat16 = _bfloat16_is_native(self.device)
+        self.bfloat16 = bfloat16_is_native(self.device)
 
     def run(self, budget: Budget, display: Display | None = None) -> None:
         """Train until the budget is spent; an interrupt saves a checkpoint and goes on upwards.
@@ -161,7 +163,7 @@ class Trainer:
         for quality in VALID_QUALITIES:
             rates, psnrs = [], []
             for image in self.valid_images:
-                height, width = (side - side % 64 for side in image.shape[1:])
+                height, width = (side - side % VALID_MULTIPLE for side in image.shape[1:])
                 x = image[None, :, :height, :width].to(self.device).float().div(255)
                 estimate = model(x, torch.tensor([quality], device=self.device))
                 rates.append(_bits(estimate).item() / (height * width))
@@ -176,8 +178,8 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rise * (1 - fraction)
-        for model in (self.model, cast(MainAutoencoder, self.average.module)):
-            model.dead_zones = fraction >= settings.dead_zones_from
+        for model in (self.model, self.average.module):
+            self.recipe.prepare(model, fraction)
         count = settings.batch_size // self.world
         x, quality = self.crops.batch(count), self.crops.qualities(count)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
@@ -266,10 +268,13 @@ def _bits(estimate: Estimate) -> Tensor:
 
 
 def _loss(estimate: Estimate, quality: Tensor, pixels: int) -> Tensor:
-    """Return the mean of (bpp + lambda 255**2 MSE) / sqrt(lambda 255**2): no quality dominates."""
+    """Return the mean of (bpp + lambda 255**2 distortion) / sqrt(lambda 255**2).
+
+    So no quality dominates.
+    """
     weight = torch.tensor([rd_lambda(value) * 255**2 for value in quality.tolist()])
     weight = weight.to(quality.device)
-    return ((_bits(estimate) / pixels + weight * estimate.mse) / weight.sqrt()).mean()
+    return ((_bits(estimate) / pixels + weight * estimate.distortion) / weight.sqrt()).mean()
 
 
 def _join_group() -> tuple[int, int]:
@@ -288,40 +293,6 @@ def _device(rank: int) -> torch.device:
     return torch.device("cpu")
 
 
-def _runner(model: MainAutoencoder, device: torch.device, world: int) -> Any:
+def _runner(model: nn.Module, device: torch.device, world: int) -> Any:
     runner: Any = DistributedDataParallel(model) if world > 1 else model
     return torch.compile(runner) if device.type == "cuda" else runner
-
-
-def _bfloat16_is_native(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # noqa: SLF001
-
-
-def _optimizers(
-    model: MainAutoencoder, settings: TrainSettings, device: torch.device
-) -> list[torch.optim.Optimizer]:
-    """Give dense kernels to Muon and the rest to AdamW; remember each group's peak rate."""
-    matrices, vectors, priors = [], [], []
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 4 and parameter.shape[1] > 1:
-            matrices.append(parameter)
-        elif "prior" in name or "offset" in name:
-            priors.append(parameter)
-        else:
-            vectors.append(parameter)
-    half = _bfloat16_is_native(device)
-    muon = Muon(matrices, learning_rate=settings.matrix_learning_rate, half_precision=half)
-    adamw = torch.optim.AdamW(
-        [
-            {"params": vectors, "lr": settings.vector_learning_rate},
-            {"params": priors, "lr": settings.prior_learning_rate},
-        ],
-        betas=(0.9, 0.95),
-        weight_decay=0.0,
-    )
-    for optimizer in (muon, adamw):
-        for group in optimizer.param_groups:
-            group["peak"] = group["lr"]
-    return [muon, adamw]
