@@ -34,7 +34,7 @@ from caecodec.errors import ConfigError, ImageError
 from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.rounding import DEAD_ZONE_COST
-from caecodec.pixels import ImageLike, Pixels, encode_alpha, take_apart
+from caecodec.pixels import ImageLike, Picture, Pixels, encode_alpha, take_apart
 from caecodec.tables import IntArray
 from caecodec.tiles import Region
 
@@ -67,11 +67,7 @@ class Compression:
         """
         self._encoder = encoder
         self._picture = take_apart(image)
-        if encoder.model.is_gray and not self._picture.mode.is_gray:
-            raise ImageError(
-                f"the model is for grayscale images, this is {self._picture.mode.name}: "
-                "convert it to L, or use a model of color rgb"
-            )
+        check_color(encoder.model, self._picture)
         alpha = self._picture.alpha
         self._alpha = None if alpha is None else encode_alpha(alpha)
         self._stems: dict[Region, Tensor] | None = {} if keep_stems else None
@@ -203,6 +199,19 @@ def quality_to_units(quality: float) -> int:
     if not math.isfinite(quality) or not MIN_QUALITY <= quality <= MAX_QUALITY:
         raise ConfigError(f"quality is {quality}, expected a number from 0 to 100")
     return round(quality * QUALITY_UNIT)
+
+
+def check_color(model: FrozenModel, picture: Picture) -> None:
+    """Refuse an image in colour for a model of grayscale ones.
+
+    Raises:
+        ImageError: it is one.
+    """
+    if model.is_gray and not picture.mode.is_gray:
+        raise ImageError(
+            f"the model is for grayscale images, this is {picture.mode.name}: "
+            "convert it to L, or use a model of color rgb"
+        )
 
 
 def to_unit(color: Pixels) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -70,7 +70,7 @@ def feature_maps(model: FrozenModel, x: Tensor, layer: int) -> Tensor:
 
 @contextmanager
 def _watching(
-    layers: list[nn.Module], see: Callable[[nn.Module, Tensor, Tensor], None]
+    layers: Sequence[nn.Module], see: Callable[[nn.Module, Tensor, Tensor], None]
 ) -> Iterator[None]:
     """Call `see` with each of the layers, its input and its output, whenever one runs."""
     handles = [
