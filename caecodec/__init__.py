@@ -19,11 +19,21 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from caecodec.codec import Codec
+    from caecodec.feature_maps import FeatureArray
     from caecodec.pixels import ImageLike
     from caecodec.targets import Target
 
 __version__ = "0.1.0"
-__all__ = ["Codec", "FileInfo", "Target", "__version__", "compress", "decompress", "info"]
+__all__ = [
+    "Codec",
+    "FileInfo",
+    "Target",
+    "__version__",
+    "compress",
+    "decompress",
+    "features",
+    "info",
+]
 
 
 def compress(
@@ -76,6 +86,31 @@ def decompress(data: bytes, *, model: str | Path | None = None) -> Image.Image:
 
     codec = codec_for(data) if model is None else shared_codec(model)
     return codec.decompress(data)
+
+
+def features(
+    image: ImageLike, *, layer: int | None = None, model: str | Path = "main"
+) -> FeatureArray:
+    """Return what one layer of the analysis transform gives for an image.
+
+    Args:
+        image: as `compress`.
+        layer: counted from 1; the last by default. Classic: the encoder's stages, after pooling.
+            Main: the patch convolution and the blocks at 1/8, then the layers at 1/16.
+        model: name of a shipped model or path of a .safetensors file; loaded once per process.
+
+    Returns:
+        float32 (C, ceil(H / s), ceil(W / s)), for a layer of C channels and s pixels a position;
+        taken at quality 50.
+
+    Raises:
+        ImageError: the image is of a kind that is refused.
+        ConfigError: no such layer.
+        ModelError: no such model.
+    """
+    from caecodec.feature_maps import features_of, shared_model  # noqa: PLC0415 - loads torch
+
+    return features_of(shared_model(model), image, layer)
 
 
 def __getattr__(name: str) -> Any:

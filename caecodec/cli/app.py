@@ -11,8 +11,11 @@ from typing import Annotated
 import typer
 
 from caecodec import __version__
-from caecodec.cli.console import reports_errors, say, stop, training_bar
-from caecodec.cli.files import PIPE, Job, check_target, plan_jobs
+from caecodec.cli.console import reports_errors, say, stop
+from caecodec.cli.files import plan_jobs
+from caecodec.cli.model_commands import features, models
+from caecodec.cli.options import Force, Inputs, Model, OutputFolder, Quality
+from caecodec.cli.train_commands import export, train
 from caecodec.config import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT
 from caecodec.errors import CodecError, ConfigError
 
@@ -23,23 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Inputs = Annotated[
-    list[str], typer.Argument(metavar="IN... [OUT]", help="Files, or - for stdin and stdout.")
-]
-OutputFolder = Annotated[
-    Path | None, typer.Option("-o", "--output-dir", help="Folder for the outputs of all inputs.")
-]
-Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite outputs that exist.")]
-Quality = Annotated[
-    float | None,
-    typer.Option(
-        "-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best) [default: 50]."
-    ),
-]
-Model = Annotated[
-    str | None, typer.Option("--model", help="Shipped model, or a .safetensors file.")
-]
 
 
 class OutputFormat(enum.StrEnum):
@@ -196,35 +182,6 @@ def info(
 
 @app.command()
 @reports_errors
-def models(
-    model: Annotated[
-        list[Path] | None, typer.Option("--model", help="Also show this weights file.")
-    ] = None,
-) -> None:
-    """List the models: name, digest, parameters, compute and size."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    from caecodec.complexity import kmac_per_pixel  # noqa: PLC0415
-    from caecodec.weights import SHIPPED, shipped_path  # noqa: PLC0415
-    from caecodec.weights.storage import load_weights  # noqa: PLC0415
-
-    table = Table("name", "digest", box=None)
-    for column in ("parameters", "encode kMAC/px", "decode kMAC/px", "bytes"):
-        table.add_column(column, justify="right")
-    paths = [(name, shipped_path(name)) for name in SHIPPED]
-    for name, path in (*paths, *((str(path), path) for path in model or [])):
-        weights = load_weights(path)
-        encode, decode = kmac_per_pixel(weights.config)
-        table.add_row(
-            name, weights.digest.hex(), f"{weights.num_parameters:,}",
-            f"{encode:.2f}", f"{decode:.2f}", f"{path.stat().st_size:,}",
-        )  # fmt: skip
-    Console(width=110).print(table)
-
-
-@app.command()
-@reports_errors
 def bench(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET_DIR", help="Folder of images.")],
     codecs: Annotated[
@@ -264,59 +221,8 @@ def bench(
     run(dataset, names, numbers, out, codec, baselines)
 
 
-@app.command()
-@reports_errors
-def train(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET_DIR", help="Folder of images or tar shards.")
-    ],
-    out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Train for this many steps.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Train for this long.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
-    config: Annotated[str, typer.Option(help="TOML file, or main or gpu.")] = "main",
-    valid: Annotated[Path | None, typer.Option(help="Folder of validation images.")] = None,
-    force: Force = False,
-) -> None:
-    """Train a model on a folder of images, on the CPU or on CUDA, and export its weights.
-
-    Beside OUT it keeps OUT's name with .ckpt (the checkpoint), .ckpt.csv and .ckpt.valid.csv
-    (the logs). On several processes: torchrun --nproc-per-node=2 -m caecodec train ...
-
-    Example: caecodec train photos/ --out mine.safetensors --minutes 120
-    """
-    from caecodec.cli.training import run  # noqa: PLC0415
-
-    if out.suffix != ".safetensors":
-        raise ConfigError(f"--out is {out}, expected a name that ends in .safetensors")
-    check_target(Job(PIPE, str(out)), force=force or resume)
-    run(
-        dataset,
-        out,
-        steps=steps,
-        minutes=minutes,
-        resume=resume,
-        config=config,
-        valid=valid,
-        bar=training_bar(),
-    )
-
-
-@app.command()
-@reports_errors
-def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of train.")],
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET_DIR", help="Training images, to count symbols on.")
-    ],
-    out: Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")],
-    force: Force = False,
-) -> None:
-    """Turn a checkpoint into weights: float16 networks, integer scale head, integer tables."""
-    from caecodec.cli.training import export_weights  # noqa: PLC0415
-
-    check_target(Job(PIPE, str(out)), force=force)
-    export_weights(checkpoint, dataset, out)
+for command in (models, features, train, export):
+    app.command()(command)
 
 
 def main() -> None:

@@ -2,73 +2,122 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.progress import Progress
 from torch import Tensor
 
 from caecodec.cli.console import say
+from caecodec.config import AnyConfig, ClassicConfig, model_config_from
+from caecodec.errors import ConfigError
+from caecodec.nn.architectures import build_model
+from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import load_images
 from caecodec.train.export import export
+from caecodec.train.pictures import compare, plot_loss
 from caecodec.train.settings import find_config, load_config
-from caecodec.train.trainer import Budget, Status, Trainer, process_group
+from caecodec.train.trainer import LOG_EVERY, Budget, Status, Trainer, process_group
+from caecodec.weights.storage import load_weights
+
+
+class Run(NamedTuple):
+    """What to train, and what to watch.
+
+    Attributes:
+        config: name or path of a configuration.
+        model, settings: values that replace those of its tables [model] and [train].
+        valid: folder of validation images, or None.
+    """
+
+    config: str
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    valid: Path | None
 
 
 def run(
     dataset: Path,
     out: Path,
+    choice: Run,
     *,
     steps: int | None,
     minutes: float | None,
+    epochs: float | None,
     resume: bool,
-    config: str,
-    valid: Path | None,
     bar: Progress,
 ) -> None:
-    """Train, then export; an interrupt leaves a checkpoint to resume from."""
-    budget = Budget(steps, minutes)
-    model_config, settings = load_config(find_config(config))
+    """Train, then export and draw; an interrupt leaves a checkpoint to resume from."""
+    model_config, settings = load_config(
+        find_config(choice.config), model=choice.model, train=choice.settings
+    )
     checkpoint = out.with_suffix(".ckpt")
-    images = load_images(dataset)
+    color = _color_of(model_config)
+    images = load_images(dataset, color=color)
+    budget = _budget(steps, minutes, epochs, len(images) / settings.batch_size)
     with process_group():
         trainer = Trainer(
             model_config,
             settings,
             images=images,
-            valid_images=load_images(valid) if valid else None,
+            valid_images=load_images(choice.valid, color=color) if choice.valid else None,
             checkpoint_path=checkpoint,
             resume=resume,
         )
         bar.disable = bar.disable or trainer.rank > 0 or not bar.console.is_terminal
-        with bar:
-            task = bar.add_task("", total=1.0, step=0, loss=0.0, bpp=0.0, psnr=0.0)
-
-            def show(status: Status) -> None:
-                bar.update(
-                    task,
-                    completed=status.fraction,
-                    step=status.step,
-                    loss=status.loss,
-                    bpp=status.bpp,
-                    psnr=status.psnr,
-                )
-
-            try:
-                trainer.run(budget, None if bar.disable else show)
-            except KeyboardInterrupt:
-                say(f"stopped at step {trainer.step}: --resume goes on from {checkpoint}")
-                raise
+        _train(trainer, budget, bar)
         if trainer.rank == 0:
             say(
                 f"{trainer.step} steps in {trainer.seconds / 60:.1f} minutes, "
                 f"{trainer.skipped} skipped for gradients that were not finite"
             )
             _export(checkpoint, images, out)
+            _draw(out, images)
 
 
 def export_weights(checkpoint: Path, dataset: Path, out: Path) -> None:
     """Export a checkpoint with tables counted on a folder of images."""
-    _export(checkpoint, load_images(dataset), out)
+    model_config = model_config_from(load_checkpoint(checkpoint).model_config)
+    _export(checkpoint, load_images(dataset, color=_color_of(model_config)), out)
+
+
+def _color_of(config: AnyConfig) -> str:
+    return config.color if isinstance(config, ClassicConfig) else "rgb"
+
+
+def _budget(
+    steps: int | None, minutes: float | None, epochs: float | None, steps_per_epoch: float
+) -> Budget:
+    """Return the budget that exactly one of the options names."""
+    if epochs is None:
+        return Budget(steps, minutes)
+    if steps is not None or minutes is not None:
+        raise ConfigError("--epochs excludes --steps and --minutes: give one of them")
+    if epochs <= 0:
+        raise ConfigError(f"--epochs is {epochs:g}, expected a number above 0")
+    return Budget(math.ceil(epochs * steps_per_epoch))
+
+
+def _train(trainer: Trainer, budget: Budget, bar: Progress) -> None:
+    with bar:
+        task = bar.add_task("", total=1.0, step=0, loss=0.0, bpp=0.0, psnr=0.0)
+
+        def show(status: Status) -> None:
+            bar.update(
+                task,
+                completed=status.fraction,
+                step=status.step,
+                loss=status.loss,
+                bpp=status.bpp,
+                psnr=status.psnr,
+            )
+
+        try:
+            trainer.run(budget, None if bar.disable else show)
+        except KeyboardInterrupt:
+            say(f"stopped at step {trainer.step}: --resume goes on from {trainer.checkpoint_path}")
+            raise
 
 
 def _export(checkpoint: Path, images: list[Tensor], out: Path) -> None:
@@ -77,3 +126,17 @@ def _export(checkpoint: Path, images: list[Tensor], out: Path) -> None:
         f"wrote {out}: {report.coded_bpp:.4f} bpp by its tables against {report.float_bpp:.4f} bpp "
         f"estimated by the float model, {report.loss_percent:+.2f} %"
     )
+
+
+def _draw(out: Path, images: list[Tensor]) -> None:
+    """Show originals above what the exported model makes of them, and the loss by step."""
+    weights = load_weights(out)
+    picture = out.with_suffix(".reconstructions.png")
+    compare(build_model(weights.config, weights.tensors), images).save(picture)
+    say(f"wrote {picture}: originals above their reconstructions at quality 50")
+    log, plot = out.with_suffix(".ckpt.csv"), out.with_suffix(".loss.svg")
+    if log.exists():
+        plot.write_text(plot_loss(log))
+        say(f"wrote {plot}: loss, rate and PSNR by step")
+    else:
+        say(f"no plot of the loss: the log starts at step {LOG_EVERY}")

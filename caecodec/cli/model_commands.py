@@ -1,0 +1,112 @@
+"""The commands `models` and `features`; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from caecodec.cli.console import reports_errors, say
+from caecodec.cli.files import Job, check_target
+from caecodec.cli.options import Force, Model
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from caecodec.nn.layer_rows import LayerRow
+
+_WIDTH = 180
+
+
+@reports_errors
+def models(
+    model: Annotated[
+        list[Path] | None,
+        typer.Option("--model", help="Also show this weights file, and its layers."),
+    ] = None,
+) -> None:
+    """List the models: name, digest, parameters, compute and size.
+
+    With --model, the layers of that file follow, encoder and decoder side by side: what they are,
+    their outputs for an image of 256 x 256 pixels, their parameters and kMAC/px.
+    """
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from caecodec.complexity import kmac_per_pixel  # noqa: PLC0415
+    from caecodec.weights import SHIPPED, shipped_path  # noqa: PLC0415
+    from caecodec.weights.storage import load_weights  # noqa: PLC0415
+
+    table = Table("name", "digest", box=None)
+    for column in ("parameters", "encode kMAC/px", "decode kMAC/px", "bytes"):
+        table.add_column(column, justify="right")
+    paths = [(name, shipped_path(name)) for name in SHIPPED]
+    for name, path in (*paths, *((str(path), path) for path in model or [])):
+        weights = load_weights(path)
+        encode, decode = kmac_per_pixel(weights.config)
+        table.add_row(
+            name, weights.digest.hex(), f"{weights.num_parameters:,}",
+            f"{encode:.2f}", f"{decode:.2f}", f"{path.stat().st_size:,}",
+        )  # fmt: skip
+    console = Console(width=_WIDTH)
+    console.print(table)
+    for path in model or []:
+        console.print()
+        console.print(_layers(path))
+
+
+@reports_errors
+def features(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    layer: Annotated[
+        int | None, typer.Option(min=1, help="Layer, counted from 1 [default: the last].")
+    ] = None,
+    model: Model = None,
+    force: Force = False,
+) -> None:
+    """Draw what a layer responds to in an image, strongest first, and the first layer's kernels.
+
+    Above each map stand its channel and its share of the layer's energy.
+
+    Example: caecodec features photo.png --out grid.png --layer 1
+    """
+    from caecodec.feature_maps import feature_picture, shared_model  # noqa: PLC0415 - torch
+    from caecodec.pixels import open_image  # noqa: PLC0415
+
+    check_target(Job(str(image), str(out)), force=force)
+    source = open_image(image, str(image))
+    picture = feature_picture(shared_model(model or "main"), source, layer)
+    picture.save(out, format="PNG")
+    say(f"wrote {out}")
+
+
+def _layers(path: Path) -> Table:
+    """Return the layers of a weights file, encoder and decoder side by side."""
+    from rich.table import Table  # noqa: PLC0415
+
+    from caecodec.nn.architectures import build_model  # noqa: PLC0415 - loads torch
+    from caecodec.nn.layer_rows import layer_rows  # noqa: PLC0415
+    from caecodec.weights.storage import load_weights  # noqa: PLC0415
+
+    weights = load_weights(path)
+    table = Table(title=str(path), title_justify="left", box=None)
+    for side in ("encoder", "decoder"):
+        table.add_column(side)
+        table.add_column("layer")
+        for column in ("output", "parameters", "kMAC/px"):
+            table.add_column(column, justify="right")
+    encoder, decoder = layer_rows(build_model(weights.config, weights.tensors))
+    for left, right in zip_longest(encoder, decoder):
+        table.add_row(*_cells(left), *_cells(right))
+    return table
+
+
+def _cells(row: LayerRow | None) -> tuple[str, ...]:
+    """Return a row in words, empty where one side has more layers than the other."""
+    if row is None:
+        return ("",) * 5
+    shape = " x ".join(map(str, row.shape))
+    return row.name, row.kind, shape, f"{row.num_parameters:,}", f"{row.kmac_per_pixel:.3f}"

@@ -1,0 +1,25 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="IN... [OUT]", help="Files, or - for stdin and stdout.")
+]
+OutputFolder = Annotated[
+    Path | None, typer.Option("-o", "--output-dir", help="Folder for the outputs of all inputs.")
+]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite outputs that exist.")]
+Quality = Annotated[
+    float | None,
+    typer.Option(
+        "-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best) [default: 50]."
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Shipped model, or a .safetensors file.")
+]

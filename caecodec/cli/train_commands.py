@@ -1,0 +1,155 @@
+"""The commands `train` and `export`; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from caecodec.cli.console import reports_errors, training_bar
+from caecodec.cli.files import PIPE, Job, check_target
+from caecodec.cli.options import Force
+from caecodec.config import ARCHITECTURES
+from caecodec.errors import ConfigError
+
+_MODEL = "Model (--arch classic)"
+
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DATASET_DIR", help="Folder of images or tar shards.")
+]
+Out = Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")]
+Architecture = Annotated[
+    str | None, typer.Option(help="main, or classic: the textbook's autoencoder [default: main].")
+]
+Config = Annotated[
+    str | None, typer.Option(help="TOML file, or main, gpu or classic [default: by --arch].")
+]
+Epochs = Annotated[
+    float | None, typer.Option(help="Train on as many crops as this many times the images.")
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(help="Filters of each stage: 64,32,16.", rich_help_panel=_MODEL),
+]
+KernelSize = Annotated[
+    int | None, typer.Option(help="Side of every kernel, odd: 3.", rich_help_panel=_MODEL)
+]
+Stride = Annotated[
+    int | None, typer.Option(help="Stride of the convolutions: 1.", rich_help_panel=_MODEL)
+]
+PoolSize = Annotated[
+    int | None, typer.Option(help="Side of the pooling windows: 2.", rich_help_panel=_MODEL)
+]
+Pooling = Annotated[
+    str | None,
+    typer.Option(help="max, avg, or none: the convolution strides.", rich_help_panel=_MODEL),
+]
+Dropout = Annotated[
+    float | None, typer.Option(help="Part of outputs left out: 0.", rich_help_panel=_MODEL)
+]
+Activation = Annotated[
+    str | None, typer.Option(help="relu, leaky_relu or gelu.", rich_help_panel=_MODEL)
+]
+Color = Annotated[str | None, typer.Option(help="gray or rgb.", rich_help_panel=_MODEL)]
+Optimizer = Annotated[str | None, typer.Option(help="adam or sgd.", rich_help_panel=_MODEL)]
+Rate = Annotated[float | None, typer.Option(help="Peak rate: 0.001.", rich_help_panel=_MODEL)]
+Loss = Annotated[str | None, typer.Option(help="bce or mse.", rich_help_panel=_MODEL)]
+BatchSize = Annotated[int | None, typer.Option(help="Crops a step.")]
+Flips = Annotated[
+    bool | None,
+    typer.Option("--flips/--no-flips", help="Flip crops at random; not right for digits."),
+]
+CropSize = Annotated[int | None, typer.Option(help="Side of the crops, in pixels.")]
+Valid = Annotated[Path | None, typer.Option(help="Folder of validation images.")]
+
+
+@reports_errors
+def train(
+    dataset: Dataset,
+    out: Out,
+    steps: Annotated[int | None, typer.Option(min=1, help="Train for this many steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train for this long.")] = None,
+    epochs: Epochs = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
+    arch: Architecture = None,
+    config: Config = None,
+    channels: Channels = None,
+    kernel_size: KernelSize = None,
+    stride: Stride = None,
+    pool_size: PoolSize = None,
+    pooling: Pooling = None,
+    dropout: Dropout = None,
+    activation: Activation = None,
+    color: Color = None,
+    optimizer: Optimizer = None,
+    learning_rate: Rate = None,
+    loss: Loss = None,
+    batch_size: BatchSize = None,
+    crop_size: CropSize = None,
+    flips: Flips = None,
+    valid: Valid = None,
+    force: Force = False,
+) -> None:
+    """Train a model on a folder of images, on the CPU or on CUDA, and export its weights.
+
+    Beside OUT it keeps OUT's name with .ckpt (the checkpoint), .ckpt.csv and .ckpt.valid.csv (the
+    logs), .loss.svg (a plot) and .reconstructions.png (originals above reconstructions). On several
+    processes: torchrun --nproc-per-node=2 -m caecodec train ...
+
+    Examples:
+      caecodec train photos/ --out mine.safetensors --minutes 120
+      caecodec train digits/ --out digits.safetensors --arch classic --color gray --epochs 20
+    """
+    from caecodec.cli.training import Run, run  # noqa: PLC0415 - loads torch
+
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out is {out}, expected a name that ends in .safetensors")
+    check_target(Job(PIPE, str(out)), force=force or resume)
+    model = {"architecture": arch, "channels": _whole_numbers(channels), "kernel_size": kernel_size,
+             "stride": stride, "pool_size": pool_size, "pooling": pooling, "dropout": dropout,
+             "activation": activation, "color": color}  # fmt: skip
+    settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss,
+                "batch_size": batch_size, "crop_size": crop_size, "flips": flips}  # fmt: skip
+    choice = Run(config or _config_of(arch), _given(model), _given(settings), valid)
+    run(dataset, out, choice, steps=steps, minutes=minutes, epochs=epochs, resume=resume,
+        bar=training_bar())  # fmt: skip
+
+
+@reports_errors
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of train.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET_DIR", help="Training images, to count symbols on.")
+    ],
+    out: Out,
+    force: Force = False,
+) -> None:
+    """Turn a checkpoint into weights: float16 networks, integer tables, integer scale head."""
+    from caecodec.cli.training import export_weights  # noqa: PLC0415 - loads torch
+
+    check_target(Job(PIPE, str(out)), force=force)
+    export_weights(checkpoint, dataset, out)
+
+
+def _config_of(architecture: str | None) -> str:
+    """Return the configuration that bears an architecture's name, main without one."""
+    if architecture not in (None, *ARCHITECTURES):
+        raise ConfigError(f"--arch is {architecture!r}, expected one of {', '.join(ARCHITECTURES)}")
+    return architecture or "main"
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _whole_numbers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--channels is {text!r}, expected whole numbers with commas between"
+        ) from None
