@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 import caecodec
-from caecodec.bench.codecs import ImageCodec, is_cae, library_versions, make_codecs
+from caecodec.bench.codecs import CLASSIC, ImageCodec, is_cae, library_versions, make_codecs
 from caecodec.metrics import psnr
 from caecodec.pixels import IMAGE_SUFFIXES
 
@@ -61,8 +61,8 @@ def build_codec(job: Job) -> ImageCodec:
     if is_cae(job["codec"]):
         from caecodec.codec import Codec  # noqa: PLC0415 - loads torch, where it is measured
 
-        model = Codec(job["model"])
-    return make_codecs([job["codec"]], cae=model)[0]
+        model = Codec(CLASSIC if job["codec"] == CLASSIC else job["model"])
+    return make_codecs([job["codec"]], cae=model, classic=model)[0]
 
 
 def load_image(job: Job) -> Image.Image:

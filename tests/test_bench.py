@@ -42,6 +42,7 @@ from caecodec.errors import ConfigError, ImageError
 ALL_CURVES = [
     "cae",
     *(f"cae-e{effort}" for effort in range(1, 10)),
+    "classic",
     "png",
     "jpeg",
     "jpeg-444",
@@ -88,20 +89,23 @@ def images() -> list[tuple[str, Image.Image]]:
 
 @pytest.fixture(scope="module")
 def records(images: list[tuple[str, Image.Image]]) -> list[Record]:
-    return run_benchmark(images, make_codecs(CODEC_NAMES, cae=WebPModel(), qualities=[20, 50, 80]))
+    return run_benchmark(
+        images,
+        make_codecs(CODEC_NAMES, cae=WebPModel(), classic=WebPModel(), qualities=[20, 50, 80]),
+    )
 
 
 def test_each_codec_has_the_curves_and_qualities_that_it_names() -> None:
-    codecs = make_codecs([*reversed(CODEC_NAMES), "png"], cae=WebPModel())
+    codecs = make_codecs([*reversed(CODEC_NAMES), "png"], cae=WebPModel(), classic=WebPModel())
     assert [codec.name for codec in codecs] == ALL_CURVES
     assert codecs[0].qualities == CAE_QUALITIES == tuple(range(0, 101, 10))
     assert [codec.name for codec in codecs if codec.is_lossless] == ["png"]
-    assert len(codecs[10].qualities) == 1
+    assert len(codecs[11].qualities) == 1
     assert all(list(codec.qualities) == sorted(set(codec.qualities)) for codec in codecs)
 
 
 def test_given_qualities_replace_those_of_every_lossy_codec() -> None:
-    codecs = make_codecs(CODEC_NAMES, cae=WebPModel(), qualities=[70, 30, 70])
+    codecs = make_codecs(CODEC_NAMES, cae=WebPModel(), classic=WebPModel(), qualities=[70, 30, 70])
     assert {codec.qualities for codec in codecs if not codec.is_lossless} == {(30.0, 70.0)}
     assert [codec.qualities for codec in codecs if codec.is_lossless] == [(100.0,)]
 
@@ -121,7 +125,7 @@ def test_a_quality_outside_0_to_100_is_refused(qualities: list[float]) -> None:
 def test_an_unknown_codec_is_refused_with_the_valid_names() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"'heic'.*cae, cae-e1, .*cae-e9, png, jpeg, mozjpeg, webp, jp2, jxl, avif",
+        match=r"'heic'.*cae, cae-e1, .*cae-e9, classic, png, jpeg, mozjpeg, webp, jp2, jxl, avif",
     ):
         make_codecs(["jpeg", "heic"])
 
@@ -160,7 +164,9 @@ def test_a_codec_without_its_package_is_refused_before_any_work_and_only_if_aske
     with pytest.raises(ConfigError, match=rf"{module}.*caecodec\[bench\]"):
         make_codecs(["jpeg", name])
     others = [other for other in CODEC_NAMES if other != name]
-    assert name not in {codec.name for codec in make_codecs(others, cae=WebPModel())}
+    assert name not in {
+        codec.name for codec in make_codecs(others, cae=WebPModel(), classic=WebPModel())
+    }
     assert library_versions(others)
 
 
@@ -226,7 +232,10 @@ def test_every_rate_is_the_length_of_the_encoded_bytes(
     images: list[tuple[str, Image.Image]], records: list[Record]
 ) -> None:
     by_name = dict(images)
-    codecs = {codec.name: codec for codec in make_codecs(CODEC_NAMES, cae=WebPModel())}
+    codecs = {
+        codec.name: codec
+        for codec in make_codecs(CODEC_NAMES, cae=WebPModel(), classic=WebPModel())
+    }
     assert {record.codec for record in records} == set(ALL_CURVES)
     for record in records:
         image = by_name[record.image]

@@ -39,7 +39,12 @@ from caecodec.errors import ConfigError
 
 CAE_EFFORTS = {f"cae-e{effort}": effort for effort in range(MIN_EFFORT, MAX_EFFORT + 1)}
 """caecodec at an effort of its own; "cae" is at the default one."""
-CODEC_NAMES = ("cae", *CAE_EFFORTS, "png", "jpeg", "mozjpeg", "webp", "jp2", "jxl", "avif")
+CLASSIC = "classic"
+"""caecodec with the classic model, at the default effort."""
+CODEC_NAMES = (
+    *("cae", *CAE_EFFORTS, CLASSIC),
+    *("png", "jpeg", "mozjpeg", "webp", "jp2", "jxl", "avif"),
+)
 """What `make_codecs` accepts, in the order of its result."""
 CAE_QUALITIES = tuple(float(quality) for quality in range(0, 101, 10))
 """caecodec's own qualities when the user gives none."""
@@ -82,6 +87,7 @@ def make_codecs(
     names: Iterable[str],
     *,
     cae: Compressor | None = None,
+    classic: Compressor | None = None,
     qualities: Sequence[float] | None = None,
 ) -> list[ImageCodec]:
     """Build the codecs of a benchmark.
@@ -89,20 +95,27 @@ def make_codecs(
     Args:
         names: of CODEC_NAMES; "jpeg" gives two curves, "jpeg" (4:2:0) and "jpeg-444" (4:4:4).
         cae: the model behind "cae" and "cae-e1" to "cae-e9"; needed when one is among the names.
-        qualities: for every lossy codec instead of its own; 0 to 100, and whole for all but "cae".
+        classic: the model behind "classic"; needed when that is among the names.
+        qualities: for every lossy codec instead of its own; 0 to 100, and whole for all but
+            caecodec.
 
     Returns:
         The codecs in the order of CODEC_NAMES, each once.
 
     Raises:
-        ConfigError: an unknown name, "cae" without a model, a codec whose package is not
+        ConfigError: an unknown name, caecodec without a model, a codec whose package is not
             installed, or a bad quality.
     """
     wanted = set(names)
     unknown = sorted(wanted - set(CODEC_NAMES))
     if unknown:
         raise ConfigError(f"unknown codec {unknown[0]!r}, expected one of {', '.join(CODEC_NAMES)}")
-    codecs = [codec for name in CODEC_NAMES if name in wanted for codec in _curves(name, cae)]
+    codecs = [
+        codec
+        for name in CODEC_NAMES
+        if name in wanted
+        for codec in _curves(name, classic if name == CLASSIC else cae)
+    ]
     if qualities is None:
         return codecs
     return [codec if codec.is_lossless else _with_qualities(codec, qualities) for codec in codecs]
@@ -110,7 +123,7 @@ def make_codecs(
 
 def is_cae(name: str) -> bool:
     """Whether a codec of CODEC_NAMES is caecodec."""
-    return name == "cae" or name in CAE_EFFORTS
+    return name in ("cae", CLASSIC) or name in CAE_EFFORTS
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:
@@ -144,17 +157,17 @@ def num_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _curves(name: str, cae: Compressor | None) -> tuple[ImageCodec, ...]:
+def _curves(name: str, model: Compressor | None) -> tuple[ImageCodec, ...]:
     if name == "mozjpeg":
         return (_mozjpeg_codec(import_extra("mozjpeg_lossless_optimization")),)
     if name == "jxl":
         return (_jxl_codec(import_extra("imagecodecs")),)
     if not is_cae(name):
         return _PILLOW_CODECS[name]
-    if cae is None:
+    if model is None:
         raise ConfigError(f"codec {name!r} has no model, expected one")
-    encode = partial(_compress, cae, CAE_EFFORTS.get(name, DEFAULT_EFFORT))
-    return (ImageCodec(name, encode, cae.decompress, CAE_QUALITIES, is_lossless=False),)
+    encode = partial(_compress, model, CAE_EFFORTS.get(name, DEFAULT_EFFORT))
+    return (ImageCodec(name, encode, model.decompress, CAE_QUALITIES, is_lossless=False),)
 
 
 def _with_qualities(codec: ImageCodec, qualities: Sequence[float]) -> ImageCodec:
@@ -170,8 +183,8 @@ def _with_qualities(codec: ImageCodec, qualities: Sequence[float]) -> ImageCodec
     )
 
 
-def _compress(cae: Compressor, effort: int, image: Image.Image, quality: float) -> bytes:
-    return cae.compress(image, quality=quality, effort=effort)
+def _compress(model: Compressor, effort: int, image: Image.Image, quality: float) -> bytes:
+    return model.compress(image, quality=quality, effort=effort)
 
 
 def _pillow_encode(image: Image.Image, quality: float, **options: Any) -> bytes:

@@ -45,6 +45,7 @@ _STYLES = {
             1,
         )
     },
+    "classic": _Style("classic autoencoder", "#bc4c00", "v"),
     "avif": _Style("AVIF", "#0969da", "s"),
     "jxl": _Style("JPEG XL", "#8250df", "P"),
     "webp": _Style("WebP", "#1a7f37", "^"),

@@ -187,7 +187,8 @@ def bench(
     codecs: Annotated[
         str,
         typer.Option(
-            help="Of cae, cae-e1 to cae-e9 (efforts), png, jpeg, mozjpeg, webp, jp2, jxl, avif."
+            help="Of cae, cae-e1 to cae-e9 (efforts), classic, png, jpeg, mozjpeg, webp, jp2, jxl, "
+            "avif."
         ),
     ] = "cae,png,jpeg,webp,avif",
     qualities: Annotated[
@@ -208,17 +209,10 @@ def bench(
 
     Example: caecodec bench photos/ --codecs cae,jpeg,avif,jxl --out results/
     """
-    from caecodec.bench.codecs import is_cae  # noqa: PLC0415
-    from caecodec.cli.benchmark import run  # noqa: PLC0415
+    from caecodec.cli.benchmark import run  # noqa: PLC0415 - loads torch
 
     names = [name.strip() for name in codecs.split(",") if name.strip()]
-    numbers = _numbers(qualities)
-    codec = None
-    if any(is_cae(name) for name in names):
-        from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
-
-        codec = shared_codec(model or "main")
-    run(dataset, names, numbers, out, codec, baselines)
+    run(dataset, names, _numbers(qualities), out, model or "main", baselines)
 
 
 for command in (models, features, train, export):

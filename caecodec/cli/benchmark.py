@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from caecodec import __version__
 from caecodec.bench.baselines import KODAK_FILE, compare, is_kodak, load_baselines
-from caecodec.bench.codecs import library_versions, make_codecs
+from caecodec.bench.codecs import CLASSIC, is_cae, library_versions, make_codecs
 from caecodec.bench.extras import import_extra
 from caecodec.bench.report import format_table, write_results
 from caecodec.bench.runner import (
@@ -23,9 +22,7 @@ from caecodec.bench.runner import (
     summarize,
 )
 from caecodec.cli.console import say, stderr
-
-if TYPE_CHECKING:
-    from caecodec.codec import Codec
+from caecodec.codec import shared_codec
 
 _EXTRA_MODULES = ("matplotlib", "bjontegaard", "pytorch_msssim")
 
@@ -35,7 +32,7 @@ def run(
     names: list[str],
     qualities: list[float] | None,
     out: Path,
-    codec: Codec | None,
+    model: str,
     baselines: Path | None = None,
 ) -> None:
     """Measure, print the tables on stdout, and write the results.
@@ -45,10 +42,14 @@ def run(
         names: of the codecs, as for `make_codecs`.
         qualities: for every lossy codec instead of its own.
         out: folder of the results.
-        codec: the model behind "cae".
+        model: name or path of the model behind "cae" and its efforts.
         baselines: file of published curves for these images; the shipped one when they are Kodak.
     """
-    codecs = make_codecs(names, cae=codec, qualities=qualities)
+    models = {name: CLASSIC if name == CLASSIC else model for name in names if is_cae(name)}
+    loaded = {name: shared_codec(name) for name in set(models.values())}
+    codecs = make_codecs(
+        names, cae=loaded.get(model), classic=loaded.get(CLASSIC), qualities=qualities
+    )
     for module in _EXTRA_MODULES:  # before an hour of work, not after it
         import_extra(module)
     images = load_dataset(dataset)
@@ -75,7 +76,7 @@ def run(
     metadata = {
         "dataset": dataset.resolve().name,
         "caecodec": __version__,
-        "model": codec.digest.hex() if codec else None,
+        "models": {name: loaded[used].digest.hex() for name, used in models.items()},
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
