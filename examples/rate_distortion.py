@@ -1,6 +1,6 @@
-"""Draw rate and distortion of a classic model beside those of JPEG and main.
+"""Draw rate and distortion of the classic model beside those of JPEG and main.
 
-python examples/rate_distortion.py IMAGE CLASSIC.safetensors OUT.svg           (needs matplotlib)
+python examples/rate_distortion.py IMAGE OUT.svg [CLASSIC.safetensors]           (needs matplotlib)
 """
 
 import io
@@ -14,7 +14,7 @@ import caecodec
 from caecodec.metrics import psnr
 
 
-def main(path: str, classic: str, out: str) -> None:
+def main(path: str, out: str, classic: str = "classic") -> None:
     """Draw one curve a codec, of five qualities each."""
     image = Image.open(path).convert("RGB")
     for label, model in (("main", "main"), ("classic", classic), ("JPEG", None)):

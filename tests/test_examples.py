@@ -1,13 +1,12 @@
 """The examples of the classic model run as their first lines say."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from caecodec.codec import Codec
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MAX_LINES = 40
@@ -43,7 +42,7 @@ def test_a_classic_model_of_photographs_is_trained_and_used(tmp_path: Path) -> N
     assert run("train_classic.py", photos, 2, tmp_path / "mine.safetensors").count("dB") == 3
 
 
-def test_the_plot_has_a_curve_for_classic_main_and_jpeg(classic: Codec, tmp_path: Path) -> None:
+def test_the_plot_has_a_curve_for_classic_main_and_jpeg(tmp_path: Path) -> None:
     out = tmp_path / "plot.svg"
-    run("rate_distortion.py", EXAMPLES / "chelsea.png", classic.weights.path, out)
-    assert out.read_text().count("<!-- ") >= 3
+    run("rate_distortion.py", EXAMPLES / "chelsea.png", out)
+    assert {"main", "classic", "JPEG"} <= set(re.findall("<!-- (.+?) -->", out.read_text()))

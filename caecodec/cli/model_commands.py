@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from caecodec.nn.layer_rows import LayerRow
+    from caecodec.weights.storage import Weights
 
 _WIDTH = 180
 
@@ -23,38 +24,41 @@ _WIDTH = 180
 @reports_errors
 def models(
     model: Annotated[
-        list[Path] | None,
-        typer.Option("--model", help="Also show this weights file, and its layers."),
+        list[str] | None,
+        typer.Option("--model", help="Show the layers of this shipped model or .safetensors file."),
     ] = None,
 ) -> None:
     """List the models: name, digest, parameters, compute and size.
 
-    With --model, the layers of that file follow, encoder and decoder side by side: what they are,
+    With --model, the layers of that one follow, encoder and decoder side by side: what they are,
     their outputs for an image of 256 x 256 pixels, their parameters and kMAC/px.
+
+    Example: caecodec models --model classic
     """
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     from caecodec.complexity import kmac_per_pixel  # noqa: PLC0415
-    from caecodec.weights import SHIPPED, shipped_path  # noqa: PLC0415
-    from caecodec.weights.storage import load_weights  # noqa: PLC0415
+    from caecodec.weights import SHIPPED  # noqa: PLC0415
+    from caecodec.weights.storage import find_weights  # noqa: PLC0415
 
     table = Table("name", "digest", box=None)
     for column in ("parameters", "encode kMAC/px", "decode kMAC/px", "bytes"):
         table.add_column(column, justify="right")
-    paths = [(name, shipped_path(name)) for name in SHIPPED]
-    for name, path in (*paths, *((str(path), path) for path in model or [])):
-        weights = load_weights(path)
+    chosen = {name: find_weights(name) for name in model or []}
+    for name in dict.fromkeys((*SHIPPED, *chosen)):
+        weights = chosen.get(name) or find_weights(name)
         encode, decode = kmac_per_pixel(weights.config)
+        size = weights.path.stat().st_size if weights.path else 0
         table.add_row(
             name, weights.digest.hex(), f"{weights.num_parameters:,}",
-            f"{encode:.2f}", f"{decode:.2f}", f"{path.stat().st_size:,}",
+            f"{encode:.2f}", f"{decode:.2f}", f"{size:,}",
         )  # fmt: skip
     console = Console(width=_WIDTH)
     console.print(table)
-    for path in model or []:
+    for name, weights in chosen.items():
         console.print()
-        console.print(_layers(path))
+        console.print(_layers(name, weights))
 
 
 @reports_errors
@@ -83,16 +87,14 @@ def features(
     say(f"wrote {out}")
 
 
-def _layers(path: Path) -> Table:
-    """Return the layers of a weights file, encoder and decoder side by side."""
+def _layers(name: str, weights: Weights) -> Table:
+    """Return the layers of a model, encoder and decoder side by side."""
     from rich.table import Table  # noqa: PLC0415
 
     from caecodec.nn.architectures import build_model  # noqa: PLC0415 - loads torch
     from caecodec.nn.layer_rows import layer_rows  # noqa: PLC0415
-    from caecodec.weights.storage import load_weights  # noqa: PLC0415
 
-    weights = load_weights(path)
-    table = Table(title=str(path), title_justify="left", box=None)
+    table = Table(title=name, title_justify="left", box=None)
     for side in ("encoder", "decoder"):
         table.add_column(side)
         table.add_column("layer")

@@ -46,8 +46,20 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of x, (B, C, h, w)."""
-        x = x + self.mix_out(self.mix_space(functional.silu(self.mix_in(x))))
-        return x + self.contract(functional.silu(self.expand(x)))
+        x = _add(self.mix_out(self.mix_space(_silu(self.mix_in(x)))), x)
+        return _add(self.contract(_silu(self.expand(x))), x)
+
+
+def _silu(x: Tensor) -> Tensor:
+    """Apply SiLU, in place where no gradient is wanted: a fresh tensor costs its page faults."""
+    return functional.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def _add(branch: Tensor, x: Tensor) -> Tensor:
+    """Return x + branch, in place of the branch where no gradient is wanted."""
+    if torch.is_grad_enabled() or branch.dtype != x.dtype:
+        return x + branch
+    return branch.add_(x)
 
 
 class QualityTable(nn.Module):
