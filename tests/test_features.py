@@ -13,6 +13,7 @@ from caecodec.cli.app import app
 from caecodec.codec import Codec
 from caecodec.complexity import kmac_per_pixel
 from caecodec.errors import ConfigError
+from caecodec.feature_maps import responses
 from caecodec.nn.layer_rows import layer_rows
 
 
@@ -51,6 +52,19 @@ def test_the_command_draws_maps_and_kernels(
             assert len(picture.convert("L").getcolors() or ()) > 20
         again = CliRunner().invoke(app, [str(argument) for argument in arguments])
         assert "use -f to overwrite" in again.stderr
+
+
+def test_maps_are_named_after_what_they_follow() -> None:
+    image = np.full((24, 32), 60, np.uint8)
+    image[:, 5:9] = 200
+    image[15:18, 12:] = 240
+    gray = image.astype(np.float32)
+    across = np.abs(np.diff(gray, axis=1, append=gray[:, -1:]))
+    down = np.abs(np.diff(gray, axis=0, append=gray[-1:]))
+    noise = np.random.default_rng(0).normal(size=gray.shape)
+    maps = np.stack([across, -down, across + down, gray, 9 - gray, noise, 0 * gray])
+    expected = ["vertical", "horizontal", "edges", "light", "dark", "", ""]
+    assert responses(maps.astype(np.float32), image) == expected
 
 
 def test_models_lists_layers_side_by_side(classic_path: Path) -> None:

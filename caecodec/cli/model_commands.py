@@ -73,7 +73,8 @@ def features(
 ) -> None:
     """Draw what a layer responds to in an image, strongest first, and the first layer's kernels.
 
-    Above each map stand its channel and its share of the layer's energy.
+    Above each map stand its channel, its share of the layer's energy, and what it follows in the
+    image: light, dark, edges, or lines of one direction (vertical, horizontal).
 
     Example: caecodec features photo.png --out grid.png --layer 1
     """
