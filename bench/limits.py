@@ -1,0 +1,96 @@
+"""Show what limits a model: where its bits go at each quality, and on which images it loses.
+
+python bench/limits.py DATASET RESULTS.csv [--model NAME] [--anchor CODEC] [--out FILE]
+
+RESULTS.csv is `caecodec bench`'s, of the same images; the anchor one of its codecs. The rates of y
+and z are what the tables promise; the rest of a file is its header, boxes and checksums.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from caecodec.bench.runner import Record, bd_rates, load_dataset, summarize
+from caecodec.codec import Codec
+from caecodec.metrics import psnr
+
+QUALITIES = (0, 25, 50, 75, 100)
+
+
+def by_quality(codec: Codec, images: list[tuple[str, Image.Image]]) -> list[dict[str, float]]:
+    """Return mean bits per pixel of z, y and the rest, symbols that are not 0, and PSNR."""
+    rows = []
+    for quality in QUALITIES:
+        measured = [_one(codec, image, quality) for _, image in images]
+        means = {name: statistics.fmean(one[name] for one in measured) for name in measured[0]}
+        rows.append({"quality": quality, **{name: round(x, 4) for name, x in means.items()}})
+    return rows
+
+
+def _one(codec: Codec, image: Image.Image, quality: int) -> dict[str, float]:
+    pixels = image.width * image.height
+    bits, nonzero = {"z": 0.0, "y": 0.0}, 0
+    for number, (symbols, indexes) in enumerate(codec.start(image).symbols(quality)):
+        bits["zy"[number % 2]] += codec.tables.bits(symbols, indexes)
+        nonzero += int(np.count_nonzero(symbols)) if number % 2 else 0
+    data = codec.compress(image, quality=quality)
+    return {
+        "z_bpp": bits["z"] / pixels,
+        "y_bpp": bits["y"] / pixels,
+        "rest_bpp": (8 * len(data) - bits["z"] - bits["y"]) / pixels,
+        "nonzero_per_pixel": nonzero / pixels,
+        "psnr": psnr(np.array(image), np.array(codec.decompress(data))),
+    }
+
+
+def by_image(results: Path, anchor: str) -> dict[str, float | None]:
+    """Return caecodec's BD-rate against the anchor on each image, worst first."""
+    with results.open() as handle:
+        records = [_record(row) for row in csv.DictReader(handle)]
+    rates = {
+        name: bd_rates(summarize(one for one in records if one.image == name), anchor).get("cae")
+        for name in dict.fromkeys(record.image for record in records)
+    }
+    return dict(sorted(rates.items(), key=lambda item: -(item[1] or 0.0)))
+
+
+def _record(row: dict[str, Any]) -> Record:
+    """Return a row of results.csv as it was measured."""
+    kinds = Record.__annotations__
+    values = {
+        name: text if kinds[name] == "str" else (float(text) if text else None)
+        for name, text in row.items()
+        if name in kinds
+    }
+    return Record(**values)
+
+
+def main() -> None:
+    """Print and write both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--model", default="main")
+    parser.add_argument("--anchor", default="avif")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    codec = Codec(options.model)
+    found = {
+        "model": codec.digest.hex(),
+        "by_quality": by_quality(codec, load_dataset(options.dataset)),
+        f"bd_rate_against_{options.anchor}": by_image(options.results, options.anchor),
+    }
+    text = json.dumps(found, indent=2)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
