@@ -54,9 +54,9 @@ def toy_toml(tmp_path: Path) -> Path:
     return path
 
 
-def make_trainer(path: Path, *, dead_zones_from: float = 1.0, **options: object) -> Trainer:
+def make_trainer(path: Path, changes: dict[str, float] | None = None, **options: object) -> Trainer:
     settings = dataclasses.replace(
-        SETTINGS, pca_crops=16, valid_every=10, ema_decay=0.9, dead_zones_from=dead_zones_from
+        SETTINGS, pca_crops=16, valid_every=10, ema_decay=0.9, **(changes or {})
     )
     return Trainer(CONFIG, settings, images=tensors(), checkpoint_path=path, **options)  # type: ignore[arg-type]
 
@@ -85,6 +85,19 @@ def test_a_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     assert not torch.equal(resumed.crops.batch(4), make_trainer(path).crops.batch(4))
     resumed.run(Budget(steps=5))
     assert load_checkpoint(path).step == 5
+
+
+def test_rates_rise_stay_and_fall_by_the_settings_of_the_run_that_resumes(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    trainer = make_trainer(path, {"warmup_steps": 2, "decay_from": 0.5})
+    rates = []
+    trainer.run(
+        Budget(steps=8), lambda _: rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    )
+    peak = SETTINGS.matrix_learning_rate
+    assert rates == pytest.approx([peak * x for x in (0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25)])
+    resumed = make_trainer(path, {"matrix_learning_rate": 5.0}, resume=True)
+    assert resumed.optimizers[0].param_groups[0]["peak"] == 5.0
 
 
 def test_an_interrupt_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
@@ -200,7 +213,7 @@ def test_dead_zones_spend_fewer_bits_and_let_gradients_pass() -> None:
 def test_dead_zones_begin_at_their_part_of_the_run(
     tmp_path: Path, start: float, expected: bool
 ) -> None:
-    trainer = make_trainer(tmp_path / "run.ckpt", dead_zones_from=start)
+    trainer = make_trainer(tmp_path / "run.ckpt", {"dead_zones_from": start})
     trainer.run(Budget(steps=2))
     assert trainer.model.dead_zones is expected
 

@@ -23,7 +23,9 @@ class LoopSettings:
     Attributes:
         batch_size: crops a step, over all processes.
         crop_size: side of the square crops, in pixels.
-        warmup_steps: steps of linear rise; then the rate falls linearly to 0 at the end.
+        warmup_steps: steps of linear rise of the learning rates.
+        decay_from: part of the run after which the rates fall, linearly, to 0 at the end. With a
+            later fall, more of a checkpoint's training is worth going on from.
         gradient_clip: largest norm of the whole gradient.
         ema_decay: decay of the averaged weights, which are the ones exported.
         flips: whether crops are flipped and transposed at random; right for photographs.
@@ -35,6 +37,7 @@ class LoopSettings:
     batch_size: int = 8
     crop_size: int = 256
     warmup_steps: int = 100
+    decay_from: float = 0.0
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     flips: bool = True
@@ -46,6 +49,8 @@ class LoopSettings:
         for name in ("batch_size", "crop_size", "warmup_steps", "valid_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.decay_from < 1:
+            raise ConfigError(f"decay_from is {self.decay_from}, expected from 0 to below 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -175,9 +175,10 @@ class Trainer:
     def _train_step(self, fraction: float) -> tuple[Estimate, Tensor]:
         settings = self.settings
         rise = min(1.0, (self.step + 1) / settings.warmup_steps)
+        fall = min(1.0, (1 - fraction) / (1 - settings.decay_from))
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rise * (1 - fraction)
+                group["lr"] = group["peak"] * rise * fall
         for model in (self.model, self.average.module):
             self.recipe.prepare(model, fraction)
         count = settings.batch_size // self.world
@@ -231,7 +232,10 @@ class Trainer:
         self.average.module.load_state_dict(checkpoint.average)
         self.average.n_averaged.fill_(1)
         for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
+            peaks = [group["peak"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["peak"] = peak  # today's settings, not those of the checkpoint
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.skipped = checkpoint.skipped
 
