@@ -71,21 +71,28 @@ def compress(
     return compress_to(codec, image, target=target, effort=effort)
 
 
-def decompress(data: bytes, *, model: str | Path | None = None) -> Image.Image:
+def decompress(
+    data: bytes,
+    *,
+    crop: tuple[int, int, int, int] | None = None,
+    model: str | Path | None = None,
+) -> Image.Image:
     """Return the image of a `.cae` file; see `Codec.decompress`.
 
     Args:
         data: the whole file.
+        crop: (x, y, width, height) in pixels, for a part of the image alone.
         model: path of the weights, for a file that no shipped model made.
 
     Raises:
         FormatError: the bytes are not a valid file.
         ModelError: the model that made the file is not at hand.
+        ConfigError: the crop is not inside the image.
     """
     from caecodec.codec import codec_for, shared_codec  # noqa: PLC0415 - loads torch
 
     codec = codec_for(data) if model is None else shared_codec(model)
-    return codec.decompress(data)
+    return codec.decompress(data, crop=crop)
 
 
 def features(

@@ -5,33 +5,32 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from caecodec.compression import Compression, Encoder, symbols_crc
+from caecodec.compression import Compression, Encoder
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, Progress
 from caecodec.container import TILE_SIZES, Container, Header, unpack, unpack_header
+from caecodec.decompression import Decoder, Decompression
 from caecodec.effort import SymbolSearch, flat
 from caecodec.entropy_coder import EntropyCoder
-from caecodec.errors import ConfigError, DesyncError, FormatError, UnknownModelError
+from caecodec.errors import ConfigError, FormatError, UnknownModelError
 from caecodec.nn.architectures import build_model
-from caecodec.pixels import ImageLike, Picture, Pixels, decode_alpha, put_together
+from caecodec.pixels import ImageLike, Picture, decode_alpha, put_together
 from caecodec.tables import IntArray
 from caecodec.tiles import Region
 from caecodec.weights import model_name
 from caecodec.weights.storage import Weights, find_weights
+
+Crop = tuple[int, int, int, int]
+"""x, y, width and height of a part of an image, in pixels."""
 
 TILE_SIZE = 64
 """Side of a tile in units of 16 pixels: 1024 pixels."""
 
 
 class Codec:
-    """Compresses and decompresses with one model, kept warm between calls.
-
-    file -> unpack -> payload -> decode -> symbols -> dequantize -> y_hat -> synthesize -> image
-    """
+    """Compresses and decompresses with one model, kept warm between calls."""
 
     def __init__(
         self,
@@ -89,29 +88,28 @@ class Codec:
         """Return an image on its way to files of one or, with `keep_stems`, several qualities."""
         return Compression(self._encoder, image, keep_stems=keep_stems)
 
-    @torch.inference_mode()
-    def decompress(self, data: bytes) -> Image.Image:
+    def decompress(self, data: bytes, *, crop: Crop | None = None) -> Image.Image:
         """Return the image of a `.cae` file, its metadata in `info`.
+
+        Args:
+            data: the whole file.
+            crop: (x, y, width, height) in pixels, for a part of the image alone; only the tiles
+                that it needs are decoded.
 
         Raises:
             FormatError: the bytes are not a valid file; the message says where.
             UnknownModelError: the file was made with another model.
+            ConfigError: the crop is not inside the image.
         """
         container = self._unpack(data)
         header = container.header
+        window = _window(crop, header)
         alpha = None
         if container.alpha is not None:
             alpha = decode_alpha(container.alpha, header.width, header.height)
-        channels = self.weights.config.latent_channels
-        grid = header.grid.at(self._model.stride)
-        y_hat = torch.zeros((1, channels, *_sides(grid.bounds)))
-        y_hat = y_hat.contiguous(memory_format=torch.channels_last)
-        for number, region in enumerate(grid):
-            z, symbols, _ = self._decode_tile(container, number, region)
-            y_hat[..., region.rows, region.columns] = self._model.dequantize(
-                symbols, z, header.quality_units
-            )
-        color = self._synthesize(y_hat, header)
+            alpha = alpha[window.rows, window.columns]
+        with torch.inference_mode():
+            color = self._start_decoding(container).pixels(window)
         return put_together(Picture(header.mode, color, alpha, container.metadata))
 
     @torch.inference_mode()
@@ -122,12 +120,16 @@ class Codec:
             FormatError, UnknownModelError: as `decompress`.
         """
         container = self._unpack(data)
+        decompression = self._start_decoding(container)
         sections = []
-        for number, region in enumerate(container.header.grid.at(self._model.stride)):
-            z, symbols, indexes = self._decode_tile(container, number, region)
+        for number in range(len(container.tiles)):
+            z, y, indexes = decompression.symbols(number)
             z_indexes = self._model.hyper_indexes(z.shape, container.header.quality_units)
-            sections += [(flat(z), flat(z_indexes)), (flat(symbols), flat(indexes))]
+            sections += [(flat(z), flat(z_indexes)), (flat(y), flat(indexes))]
         return sections
+
+    def _start_decoding(self, container: Container) -> Decompression:
+        return Decompression(Decoder(self._model, self._coder), container)
 
     def _unpack(self, data: bytes) -> Container:
         container = unpack(data)
@@ -143,50 +145,6 @@ class Codec:
                 "the model of this file is for grayscale images"
             )
         return container
-
-    def _decode_tile(
-        self, container: Container, number: int, region: Region
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return z symbols, y symbols and scale indexes of one tile, checked against its CRC."""
-        units, tile = container.header.quality_units, container.tiles[number]
-        try:
-            decoder = self._coder.decoder(tile.payload)
-            shape = self._model.hyper_shape(_sides(region))
-            z_symbols = decoder.decode(flat(self._model.hyper_indexes(shape, units)))
-            z = torch.from_numpy(z_symbols).long().reshape(shape)
-            indexes = self._model.scale_indexes(z, units, _sides(region))
-            y_symbols = decoder.decode(flat(indexes))
-            decoder.finish()
-        except FormatError as error:
-            raise type(error)(f"tile {number}: {error}") from error
-        if symbols_crc(z_symbols, y_symbols) != tile.symbols_crc:
-            raise DesyncError(
-                f"tile {number}: the payload is whole, but its symbols are not those encoded"
-            )
-        return z, torch.from_numpy(y_symbols).reshape(indexes.shape), indexes
-
-    def _synthesize(self, y_hat: Tensor, header: Header) -> Pixels:
-        """Return the colour planes, tile by tile, each from a halo of neighbouring latents."""
-        is_gray = header.mode.is_gray
-        shape = (header.height, header.width) if is_gray else (header.height, header.width, 3)
-        color = np.empty(shape, dtype=np.uint8)
-        model, grid = self._model, header.grid.at(self._model.stride)
-        for tile in grid:
-            grown = tile.grown(model.synthesis_halo, grid.bounds)
-            latent = y_hat[..., grown.rows, grown.columns]
-            x_hat = model.synthesize(latent, header.quality_units)
-            inner, outer = tile.within(grown).scaled(model.stride), tile.scaled(model.stride)
-            x_hat = x_hat[..., inner.rows, inner.columns]
-            target = color[outer.rows, outer.columns]
-            target[:] = to_uint8(x_hat, is_gray=is_gray)[: target.shape[0], : target.shape[1]]
-        return color
-
-
-def to_uint8(x_hat: Tensor, *, is_gray: bool) -> Pixels:
-    """Clamp, round half to even, cast: (1, 3, H, W) to uint8 (H, W, 3), or (H, W) as the mean."""
-    planes = x_hat[0].mean(0) if is_gray else x_hat[0].permute(1, 2, 0)
-    levels: Pixels = (planes * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-    return levels
 
 
 @functools.cache
@@ -212,5 +170,16 @@ def codec_for(data: bytes) -> Codec:
     return shared_codec(name)
 
 
-def _sides(region: Region) -> tuple[int, int]:
-    return region.height, region.width
+def _window(crop: Crop | None, header: Header) -> Region:
+    """Return the pixels that a crop names, or all of them."""
+    if crop is None:
+        return Region(0, 0, header.height, header.width)
+    x, y, width, height = crop
+    whole = Region(0, 0, header.height, header.width)
+    window = Region(y, x, height, width)
+    if width < 1 or height < 1 or window.common(whole) != window:
+        raise ConfigError(
+            f"crop {x},{y},{width},{height} is not inside the image, "
+            f"expected X,Y,W,H within {header.width} x {header.height} pixels"
+        )
+    return window

@@ -35,6 +35,20 @@ class Region:
         """Return the same rectangle with coordinates relative to `outer`."""
         return Region(self.top - outer.top, self.left - outer.left, self.height, self.width)
 
+    def common(self, other: Region) -> Region:
+        """Return what two rectangles share; its height or width is 0 where that is nothing."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom = min(self.top + self.height, other.top + other.height)
+        right = min(self.left + self.width, other.left + other.width)
+        return Region(top, left, max(0, bottom - top), max(0, right - left))
+
+    def covered_by(self, factor: int) -> Region:
+        """Return the smallest rectangle that covers it on a grid `factor` times as coarse."""
+        top, left = self.top // factor, self.left // factor
+        bottom = -(-(self.top + self.height) // factor)
+        right = -(-(self.left + self.width) // factor)
+        return Region(top, left, bottom - top, right - left)
+
     def grown(self, margin: int, bounds: Region) -> Region:
         """Return the rectangle grown by `margin` on each side, cut at `bounds`."""
         top = max(bounds.top, self.top - margin)
@@ -96,10 +110,25 @@ class TileGrid:
         right = min(self._first(column + 1), self.bounds.width)
         return Region(top, left, bottom - top, right - left)
 
+    def tile_at(self, number: int) -> Region:
+        """Return one tile by its number in raster order."""
+        return self.tile(*divmod(number, self.columns))
+
+    def overlapping(self, region: Region) -> Iterator[int]:
+        """Yield the numbers of the tiles that share positions with a region, in raster order."""
+        for row in self._tiles_along(region.top, region.height):
+            for column in self._tiles_along(region.left, region.width):
+                yield row * self.columns + column
+
     @property
     def _side(self) -> int:
         """Side of a tile in pixels."""
         return STRIDE * self.tile_size
+
+    def _tiles_along(self, start: int, length: int) -> range:
+        """Return the rows or columns of tiles that hold these latent positions."""
+        last = start + length - 1
+        return range(start * self.stride // self._side, last * self.stride // self._side + 1)
 
     def _first(self, number: int) -> int:
         """Return the first latent position of a row or column of tiles."""

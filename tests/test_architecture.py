@@ -16,7 +16,10 @@ LAYERS = [
     ["complexity", "container", "entropy_coder", "metrics", "pixels", "tables", "tiles"],
     ["nn"],
     ["weights"],
-    ["codec", "compression", "effort", "feature_maps", "inspection", "targets"],
+    [
+        *("codec", "compression", "decompression", "effort", "feature_maps", "inspection"),
+        "targets",
+    ],
     ["caecodec"],
     ["bench", "train"],
     ["cli"],
@@ -27,7 +30,7 @@ NN_ORDER = [
     *("frozen", "frozen_classic", "architectures", "layer_rows"),
 ]
 THIRD_PARTY = {
-    "torch": {"nn", "codec", "compression", "effort", "train", "cli", "bench"},
+    "torch": {"nn", "codec", "compression", "decompression", "effort", "train", "cli", "bench"},
     "constriction": {"entropy_coder"},
     "typer": {"cli"},
     "rich": {"cli", "bench"},

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -13,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from caecodec import __version__
 from caecodec.cli.app import app
+from caecodec.codec import Codec
+from caecodec.container import pack
 
 MODEL = ["--model", str(TOY)]
 
@@ -169,6 +172,8 @@ def test_two_inputs_with_one_output_are_a_usage_error(photo_path: Path) -> None:
         ["compress", "a.png", "-q", "nan"],
         ["compress", "a.png", "--quality", "high"],
         ["decompress", "a.cae", "--format", "gif"],
+        ["decompress", "a.cae", "--crop", "1,2,3"],
+        ["decompress", "a.cae", "--crop", "-1,0,3,3"],
         ["bench", ".", "--codecs", "gif"],
         ["bench", ".", "--qualities", "10,many"],
         ["train", ".", "--out", "weights.safetensors"],
@@ -294,6 +299,46 @@ def test_decoded_files_are_what_the_codec_decodes(cae_path: Path, toy: object) -
     expected = np.array(toy.decompress(cae_path.read_bytes()))  # type: ignore[attr-defined]
     with Image.open(cae_path.with_name("out.png")) as image:
         assert np.array_equal(np.array(image), expected)
+
+
+def test_a_crop_of_a_file_is_written(cae_path: Path, tmp_path: Path) -> None:
+    whole, part, none = (tmp_path / f"{name}.png" for name in ("whole", "part", "none"))
+    assert run("decompress", cae_path, whole, *MODEL).exit_code == 0
+    assert run("decompress", cae_path, part, "--crop", "20,10,30,40", *MODEL).exit_code == 0
+    with Image.open(whole) as image, Image.open(part) as cropped:
+        expected = np.array(image).astype(int)[10:50, 20:50]
+        assert np.abs(np.array(cropped) - expected).max() <= 1
+    result = run("decompress", cae_path, none, "--crop", "80,0,30,1", *MODEL)
+    assert result.exit_code == 1
+    assert "90 x 70 pixels" in result.stderr
+    assert not none.exists()
+
+
+def test_verify_tells_whole_files_from_damaged_ones(cae_path: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert run("verify", cae_path).exit_code == 0
+    deep = run("verify", "--deep", cae_path, *MODEL)
+    assert deep.exit_code == 0
+    assert "whole, 90 x 70, 1 tile, symbols decoded" in "".join(deep.stderr.splitlines())
+    assert sorted(tmp_path.iterdir()) == before
+    damaged = tmp_path / "damaged.cae"
+    damaged.write_bytes(cae_path.read_bytes()[:-1])
+    result = run("verify", damaged, cae_path)
+    assert result.exit_code == 1
+    assert "whole, 90 x 70" in "".join(result.stderr.splitlines())
+    assert "1 of 2 files failed" in result.stderr
+
+
+def test_verify_deep_finds_symbols_that_are_not_those_encoded(toy: Codec, tmp_path: Path) -> None:
+    container = toy._unpack(toy.compress(synthetic_image(40, 40, 1)))
+    (tile,) = container.tiles
+    wrong = dataclasses.replace(tile, symbols_crc=tile.symbols_crc ^ 1)
+    path = tmp_path / "wrong.cae"
+    path.write_bytes(pack(dataclasses.replace(container, tiles=(wrong,))))
+    assert run("verify", path).exit_code == 0
+    result = run("verify", "--deep", path, *MODEL)
+    assert result.exit_code == 1
+    assert "not those encoded" in result.stderr
 
 
 def test_a_target_size_is_met(photo_path: Path) -> None:

@@ -7,13 +7,21 @@ from make_golden import TOY, synthetic_image
 from PIL import Image
 
 import caecodec
-from caecodec.codec import Codec, to_uint8
+from caecodec.codec import Codec
 from caecodec.compression import to_unit
+from caecodec.decompression import Decompression, to_uint8
 from caecodec.errors import ConfigError, ImageError, UnknownModelError
 from caecodec.metrics import psnr
 from caecodec.nn.entropy_models import replicate_to_multiple
+from caecodec.tiles import Region
 
 LAW = settings(max_examples=25, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def tiled() -> Codec:
+    """The toy model with the smallest tiles, 64 pixels a side."""
+    return Codec(TOY, tile_size=4)
 
 
 @LAW
@@ -93,29 +101,70 @@ def test_decoded_symbols_are_the_encoded_ones(toy: Codec, photo: np.ndarray) -> 
         assert np.array_equal(indexes, indexes_back)
 
 
-def test_tiles_leave_no_seam() -> None:
+def test_tiles_leave_no_seam(tiled: Codec) -> None:
     """Tiled synthesis equals synthesis of the same latents in one piece, up to float noise."""
     image = synthetic_image(200, 150, 5)
-    tiled, whole = Codec(TOY, tile_size=4), Codec(TOY)
+    whole = Codec(TOY)
     container = tiled._unpack(tiled.compress(image, quality=80))
     header = container.header
+    decompression = tiled._start_decoding(container)
     with torch.inference_mode():
-        y_hat = torch.zeros((1, 32, header.grid.bounds.height, header.grid.bounds.width))
-        for number, region in enumerate(header.grid):
-            z, symbols, _ = tiled._decode_tile(container, number, region)
-            y_hat[..., region.rows, region.columns] = tiled._model.dequantize(
-                symbols, z, header.quality_units
-            )
+        y_hat = decompression.latent(header.grid.bounds)
         one_piece = whole._model.synthesize(y_hat, header.quality_units)[..., :150, :200]
-        pieces = tiled._synthesize(y_hat, header)
+        pieces = decompression.pixels(Region(0, 0, 150, 200))
     difference = to_uint8(one_piece, is_gray=False).astype(int) - pieces
     assert np.abs(difference).max() <= 1
     assert np.count_nonzero(difference) < 20
 
 
-def test_tiled_analysis_equals_analysis_in_one_piece() -> None:
+@LAW
+@given(data=st.data())
+def test_a_crop_is_the_same_part_of_the_whole(tiled: Codec, data: st.DataObject) -> None:
+    image = synthetic_image(230, 170, 8)
+    file = tiled.compress(np.dstack((image, image[..., 0])), quality=60)
+    x, y = data.draw(st.integers(0, 229)), data.draw(st.integers(0, 169))
+    width, height = data.draw(st.integers(1, 230 - x)), data.draw(st.integers(1, 170 - y))
+    whole = np.array(tiled.decompress(file)).astype(int)
+    part = np.array(tiled.decompress(file, crop=(x, y, width, height)))
+    assert part.shape == (height, width, 4)
+    difference = part - whole[y : y + height, x : x + width]
+    assert np.abs(difference).max() <= 1
+    assert np.count_nonzero(difference) <= 0.01 * difference.size
+
+
+def test_a_crop_decodes_only_the_tiles_it_needs(
+    tiled: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tiled.compress(synthetic_image(640, 640, 9), quality=60)  # 10 x 10 tiles of 64 pixels
+    decoded: list[int] = []
+    symbols = Decompression.symbols
+
+    def spy(self: Decompression, number: int) -> object:
+        decoded.append(number)
+        return symbols(self, number)
+
+    monkeypatch.setattr(Decompression, "symbols", spy)
+    tiled.decompress(file, crop=(320, 320, 10, 10))
+    assert 55 in decoded
+    assert set(decoded) <= {44, 45, 46, 54, 55, 56, 64, 65, 66}
+    decoded.clear()
+    tiled.decompress(file)
+    assert sorted(decoded) == list(range(100))  # each once
+
+
+@pytest.mark.parametrize(
+    "crop", [(0, 0, 91, 1), (0, 70, 1, 1), (-1, 0, 5, 5), (0, 0, 0, 5), (5, 5, 5, -5)]
+)
+def test_a_crop_outside_the_image_is_refused(
+    toy: Codec, photo: np.ndarray, crop: tuple[int, int, int, int]
+) -> None:
+    with pytest.raises(ConfigError, match="90 x 70 pixels"):
+        toy.decompress(toy.compress(photo), crop=crop)
+
+
+def test_tiled_analysis_equals_analysis_in_one_piece(tiled: Codec) -> None:
     image = synthetic_image(200, 150, 6)
-    tiled, whole = Codec(TOY, tile_size=4), Codec(TOY)
+    whole = Codec(TOY)
     with torch.inference_mode():
         compression = tiled.start(image)
         header = compression.header(80)

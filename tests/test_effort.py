@@ -77,14 +77,7 @@ def cost_of(codec: Codec, image: np.ndarray, quality: float, effort: int) -> flo
     bits = sum(codec.tables.bits(*section) for section in sections)
     container = codec._unpack(compression.compress(quality, effort=effort))
     header = container.header
-    bounds = header.grid.bounds
-    channels = codec.weights.config.latent_channels
-    y_hat = torch.zeros((1, channels, bounds.height, bounds.width))
-    for number, region in enumerate(header.grid):
-        z, symbols, _ = codec._decode_tile(container, number, region)
-        y_hat[..., region.rows, region.columns] = codec._model.dequantize(
-            symbols, z, header.quality_units
-        )
+    y_hat = codec._start_decoding(container).latent(header.grid.bounds)
     x_hat = codec._model.synthesize(y_hat, header.quality_units).clamp(0, 1)
     x = to_unit(image)
     squares = (x_hat[..., : x.shape[-2], : x.shape[-1]] - x).square().sum().item()

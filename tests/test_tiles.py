@@ -92,6 +92,39 @@ def test_tiles_of_64_latents_are_1024_pixels_a_side(width: int, height: int, til
     assert len(TileGrid(width, height, 64)) == tiles
 
 
+@settings(deadline=None, max_examples=50)
+@given(grids(600), st.sampled_from([1, 2, 3, 8, 16, 27]), st.data())
+def test_overlapping_tiles_are_those_that_share_positions(
+    grid: TileGrid, stride: int, data: st.DataObject
+) -> None:
+    grid = grid.at(stride)
+    bounds = grid.bounds
+    top = data.draw(st.integers(0, bounds.height - 1))
+    left = data.draw(st.integers(0, bounds.width - 1))
+    height = data.draw(st.integers(1, bounds.height - top))
+    region = Region(top, left, height, data.draw(st.integers(1, bounds.width - left)))
+    shared = [tile.common(region) for tile in grid]
+    found = set(grid.overlapping(region))
+    assert {n for n, common in enumerate(shared) if common.height and common.width} <= found
+    assert sum(shared[number].height * shared[number].width for number in found) == (
+        region.height * region.width
+    )
+    assert [grid.tile_at(number) for number in range(len(grid))] == list(grid)
+
+
+@settings(deadline=None, max_examples=100)
+@given(nested(), st.integers(1, 9))
+def test_a_cover_on_a_coarser_grid_holds_the_region_and_no_cell_more(
+    regions: tuple[Region, Region], factor: int
+) -> None:
+    region, inner = regions
+    cover = region.covered_by(factor)
+    cells = {(row // factor, column // factor) for row, column in positions(region)}
+    assert positions(cover) == cells
+    assert region.common(inner) == inner.common(region) == inner
+    assert positions(cover.scaled(factor)) >= positions(region)
+
+
 @settings(deadline=None, max_examples=100)
 @given(nested(), st.integers(0, 60))
 def test_grown_region_holds_what_is_within_the_margin_and_the_bounds(

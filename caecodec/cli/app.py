@@ -124,6 +124,12 @@ def decompress(
         OutputFormat | None,
         typer.Option("--format", help="Format of the outputs [default: by OUT's suffix, or png]."),
     ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H", help="Decode this part alone, in pixels from the top left."
+        ),
+    ] = None,
     force: Force = False,
     model: Model = None,
 ) -> None:
@@ -136,17 +142,42 @@ def decompress(
       caecodec decompress photo.cae
       caecodec decompress photo.cae photo.webp
       caecodec decompress *.cae -o images/
+      caecodec decompress photo.cae part.png --crop 200,100,640,480
       caecodec decompress - - --format ppm < photo.cae | display
     """
-    from caecodec.cli.coding import decompress_all  # noqa: PLC0415
+    from caecodec.cli.coding import decompress_all, parse_crop  # noqa: PLC0415
     from caecodec.pixels import FORMATS  # noqa: PLC0415
 
+    window = parse_crop(crop)
     suffix = f".{output_format}" if output_format else None
     jobs = plan_jobs(
         inputs, folder=output_dir, target_suffixes=FORMATS, default_suffix=suffix or ".png"
     )
     _make_folder(output_dir)
-    decompress_all(jobs, suffix=suffix, force=force, model=model)
+    decompress_all(jobs, suffix=suffix, crop=window, force=force, model=model)
+
+
+@app.command()
+@reports_errors
+def verify(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also decode the symbols (loads the model).")
+    ] = False,
+    model: Model = None,
+) -> None:
+    """Check that .cae files are whole, without writing anything; exit 1 if one is not.
+
+    Header, boxes and their checksums, metadata and alpha are read; --deep decodes the symbols too
+    and compares them with their checksum.
+
+    Examples:
+      caecodec verify *.cae
+      caecodec verify --deep photo.cae
+    """
+    from caecodec.cli.coding import verify_all  # noqa: PLC0415
+
+    verify_all(files, deep=deep, model=model)
 
 
 @app.command()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from caecodec.cli.console import run_jobs
 from caecodec.cli.files import PIPE, Job, check_target, read_source, write_target
 from caecodec.config import DEFAULT_QUALITY
-from caecodec.container import QUALITY_UNIT, unpack_header
+from caecodec.container import QUALITY_UNIT, unpack, unpack_header
 from caecodec.errors import ConfigError
-from caecodec.pixels import FORMATS, open_image, save_image
+from caecodec.pixels import FORMATS, decode_alpha, open_image, save_image
 from caecodec.targets import Target, compress_to
 
 if TYPE_CHECKING:
@@ -86,17 +86,40 @@ def compress_all(
     run_jobs(jobs, work, is_slow=effort >= REFINING_EFFORT)
 
 
+def parse_crop(text: str | None) -> tuple[int, int, int, int] | None:
+    """Return x, y, width and height of `--crop`.
+
+    Raises:
+        ConfigError: it is not four whole numbers.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text.strip())
+    if match is None:
+        raise ConfigError(f"--crop is {text!r}, expected X,Y,W,H in pixels, such as 0,0,640,480")
+    x, y, width, height = map(int, match.groups())
+    return x, y, width, height
+
+
 def decompress_all(
-    jobs: Sequence[Job], *, suffix: str | None, force: bool, model: str | None
+    jobs: Sequence[Job],
+    *,
+    suffix: str | None,
+    crop: tuple[int, int, int, int] | None,
+    force: bool,
+    model: str | None,
 ) -> None:
-    """Decompress every job's file; `suffix` names the format, or None for that of the output."""
+    """Decompress every job's file, or a part of it.
+
+    `suffix` names the format, or None for that of the output.
+    """
 
     def work(job: Job, _: Callable[[float], None]) -> str:
         check_target(job, force=force)
         data = read_source(job.source)
         codec = _codec(model) if model else _codec_of(data)
         started = time.perf_counter()
-        image = codec.decompress(data)
+        image = codec.decompress(data, crop=crop)
         seconds = time.perf_counter() - started
         buffer = io.BytesIO()
         default = ".png" if job.target == PIPE else Path(job.target).suffix
@@ -106,6 +129,24 @@ def decompress_all(
         return _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
 
     run_jobs(jobs, work)
+
+
+def verify_all(paths: Sequence[str], *, deep: bool, model: str | None) -> None:
+    """Check every file's framing, checksums and alpha; if deep, decode its symbols as well."""
+
+    def work(job: Job, _: Callable[[float], None]) -> str:
+        data = read_source(job.source)
+        container = unpack(data)
+        header, count = container.header, len(container.tiles)
+        if container.alpha is not None:
+            decode_alpha(container.alpha, header.width, header.height)
+        if deep:
+            codec = _codec(model) if model else _codec_of(data)
+            codec.file_symbols(data)
+        tiles = f"{count} tile{'s' if count > 1 else ''}{', symbols decoded' if deep else ''}"
+        return f"{job.source}: whole, {header.width} x {header.height}, {tiles}"
+
+    run_jobs([Job(path, PIPE) for path in paths], work)
 
 
 def _parse_size(text: str) -> int:
