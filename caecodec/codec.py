@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -15,8 +16,10 @@ from caecodec.decompression import Decoder, Decompression
 from caecodec.effort import SymbolSearch, flat
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import ConfigError, FormatError, UnknownModelError
+from caecodec.metrics import MAX_LEVEL
 from caecodec.nn.architectures import build_model
 from caecodec.pixels import ImageLike, Picture, decode_alpha, put_together
+from caecodec.salvage import salvage
 from caecodec.tables import IntArray
 from caecodec.tiles import Region
 from caecodec.weights import model_name
@@ -112,6 +115,42 @@ class Codec:
             color = self._start_decoding(container).pixels(window)
         return put_together(Picture(header.mode, color, alpha, container.metadata))
 
+    def salvage(self, data: bytes) -> tuple[Image.Image, list[str]]:
+        """Return what is intact of a damaged file, and what is not.
+
+        Lost tiles are mid-gray, and pixels next to them may be off; lost alpha is opaque.
+
+        Returns:
+            The image, and a line for each loss; none for a whole file.
+
+        Raises:
+            FormatError: the header is damaged, or a newer version made the file.
+            UnknownModelError: the file was made with another model.
+        """
+        remains = salvage(data)
+        container, lost = remains.container, dict(remains.lost_tiles)
+        header, notes = container.header, list(remains.notes)
+        self._check_model(header)
+        alpha = None
+        if header.mode.has_alpha:
+            alpha = np.full((header.height, header.width), MAX_LEVEL, dtype=np.uint8)
+        if container.alpha is not None:
+            try:
+                alpha = decode_alpha(container.alpha, header.width, header.height)
+            except FormatError as error:
+                notes.append(f"{error}: the image is opaque")
+        with torch.inference_mode():
+            trial = self._start_decoding(container)
+            for number in set(range(len(container.tiles))) - set(lost):
+                try:
+                    trial.symbols(number)
+                except FormatError as error:
+                    lost[number] = str(error)
+            whole = Region(0, 0, header.height, header.width)
+            color = self._start_decoding(container, lost=frozenset(lost)).pixels(whole)
+        image = put_together(Picture(header.mode, color, alpha, container.metadata))
+        return image, [f"tile {number}: {lost[number]}" for number in sorted(lost)] + notes
+
     @torch.inference_mode()
     def file_symbols(self, data: bytes) -> list[tuple[IntArray, IntArray]]:
         """Return (symbols, table indexes), z before y, of every tile of a file; no pixels are made.
@@ -128,23 +167,28 @@ class Codec:
             sections += [(flat(z), flat(z_indexes)), (flat(y), flat(indexes))]
         return sections
 
-    def _start_decoding(self, container: Container) -> Decompression:
-        return Decompression(Decoder(self._model, self._coder), container)
+    def _start_decoding(
+        self, container: Container, lost: frozenset[int] = frozenset()
+    ) -> Decompression:
+        return Decompression(Decoder(self._model, self._coder), container, lost)
 
     def _unpack(self, data: bytes) -> Container:
         container = unpack(data)
-        digest = container.header.digest
+        self._check_model(container.header)
+        return container
+
+    def _check_model(self, header: Header) -> None:
+        digest = header.digest
         if digest != self.digest:
             raise UnknownModelError(
                 f"the file was made with model {digest.hex()}, this is {self.digest.hex()}: "
                 "give its weights file"
             )
-        if self._model.is_gray and not container.header.mode.is_gray:
+        if self._model.is_gray and not header.mode.is_gray:
             raise FormatError(
-                f"colour mode {container.header.mode.name}, expected L or LA: "
+                f"colour mode {header.mode.name}, expected L or LA: "
                 "the model of this file is for grayscale images"
             )
-        return container
 
 
 @functools.cache

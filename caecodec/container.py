@@ -133,11 +133,20 @@ class Container:
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """One box: type, content, and the offset of its first byte in the file."""
+    """One box of a file.
+
+    Attributes:
+        kind: its type.
+        content: what its frame holds.
+        offset, end: of its first byte in the file, and of the first one after it.
+        is_whole: whether its CRC-32 agrees.
+    """
 
     kind: bytes
     content: bytes
     offset: int
+    end: int
+    is_whole: bool
 
 
 def pack(container: Container) -> bytes:
@@ -167,7 +176,7 @@ def unpack(data: bytes) -> Container:
     names = {kind: name for name, kind in METADATA_BOXES.items()}
     for box in _boxes(data, len(header.grid)):
         if box.kind == TILE_BOX:
-            tiles.append(_unpack_tile(box))
+            tiles.append(unpack_tile(box))
         elif tiles:
             raise FormatError(
                 f"box {box.kind!r} at byte {box.offset} follows a tile, expected tiles last"
@@ -175,9 +184,9 @@ def unpack(data: bytes) -> Container:
         elif box.kind == ALPHA_BOX and alpha is None and header.mode.has_alpha:
             alpha = box.content
         elif box.kind in names and names[box.kind] not in metadata:
-            metadata[names[box.kind]] = _inflate(box)
+            metadata[names[box.kind]] = inflate(box)
         else:
-            _skip_unknown(box)
+            skip_unknown(box)
     if header.mode.has_alpha and alpha is None:
         raise FormatError(f"no alpha box, expected one for mode {header.mode.name}")
     return Container(header, tuple(tiles), alpha, metadata)
@@ -200,9 +209,9 @@ def unpack_header(data: bytes) -> Header:
         raise TruncatedError(
             f"the file ends at byte {len(data)}, expected {HEADER_BYTES} bytes of header"
         )
-    _check_crc(
-        data[: HEADER_BYTES - _CRC.size], data[HEADER_BYTES - _CRC.size : HEADER_BYTES], "header"
-    )
+    end = HEADER_BYTES - _CRC.size
+    if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
+        raise ChecksumMismatchError("the header is damaged: its CRC-32 does not agree")
     return _check_header(_HEADER.unpack_from(data, len(MAGIC)))
 
 
@@ -210,6 +219,30 @@ def box_sizes(data: bytes) -> list[tuple[str, int]]:
     """Return (type, bytes including its frame) of every box, in order; content is not checked."""
     boxes = _boxes(data, len(unpack_header(data).grid))
     return [(_name(box), _BOX.size + len(box.content) + _CRC.size) for box in boxes]
+
+
+def box_at(data: bytes, offset: int) -> Box:
+    """Return the box whose frame starts at an offset; its CRC-32 need not agree.
+
+    Raises:
+        TruncatedError: the file ends before the box does.
+    """
+    if len(data) < offset + _BOX.size:
+        raise TruncatedError(f"the file ends at byte {len(data)} within a box at byte {offset}")
+    kind, length = _BOX.unpack_from(data, offset)
+    start, crc = offset + _BOX.size, offset + _BOX.size + length
+    end = crc + _CRC.size
+    if len(data) < end:
+        raise TruncatedError(
+            f"box {kind!r} at byte {offset} ends at byte {end}, the file at byte {len(data)}"
+        )
+    is_whole = _CRC.unpack_from(data, crc)[0] == zlib.crc32(memoryview(data)[offset:crc])
+    return Box(kind, data[start:crc], offset, end, is_whole)
+
+
+def describe(box: Box) -> str:
+    """Name a box by type and place."""
+    return f"box {box.kind!r} at byte {box.offset}"
 
 
 def _check_header(fields: tuple[int, int, int, int, int, bytes, int, int]) -> Header:
@@ -237,17 +270,12 @@ def _boxes(data: bytes, num_tiles: int) -> Iterator[Box]:
             raise TruncatedError(
                 f"the file ends at byte {len(data)} with {num_tiles} tiles missing"
             )
-        kind, length = _BOX.unpack_from(data, offset)
-        start, end = offset + _BOX.size, offset + _BOX.size + length
-        if len(data) < end + _CRC.size:
-            raise TruncatedError(
-                f"box {kind!r} at byte {offset} ends at byte {end + _CRC.size}, "
-                f"the file at byte {len(data)}"
-            )
-        _check_crc(data[offset:end], data[end : end + _CRC.size], f"box {kind!r} at byte {offset}")
-        yield Box(kind, data[start:end], offset)
-        num_tiles -= kind == TILE_BOX
-        offset = end + _CRC.size
+        box = box_at(data, offset)
+        if not box.is_whole:
+            raise ChecksumMismatchError(f"{describe(box)} is damaged: its CRC-32 does not agree")
+        yield box
+        num_tiles -= box.kind == TILE_BOX
+        offset = box.end
     if offset != len(data):
         raise FormatError(f"{len(data) - offset} bytes follow the last tile, expected none")
 
@@ -257,7 +285,8 @@ def _pack_box(kind: bytes, content: bytes) -> bytes:
     return data + _CRC.pack(zlib.crc32(data))
 
 
-def _unpack_tile(box: Box) -> Tile:
+def unpack_tile(box: Box) -> Tile:
+    """Split the content of a tile's box."""
     if len(box.content) < _TILE.size:
         raise FormatError(
             f"tile at byte {box.offset} holds {len(box.content)} bytes, "
@@ -267,7 +296,8 @@ def _unpack_tile(box: Box) -> Tile:
     return Tile(crc, box.content[_TILE.size :])
 
 
-def _inflate(box: Box) -> bytes:
+def inflate(box: Box) -> bytes:
+    """Return the metadata in a box."""
     inflater = zlib.decompressobj()
     try:
         content = inflater.decompress(box.content, MAX_METADATA + 1)
@@ -282,7 +312,7 @@ def _inflate(box: Box) -> bytes:
     return content
 
 
-def _skip_unknown(box: Box) -> None:
+def skip_unknown(box: Box) -> None:
     """Let an optional box pass; its type starts with a lower-case letter."""
     if box.kind in {TILE_BOX, ALPHA_BOX, *METADATA_BOXES.values()}:
         raise FormatError(
@@ -292,14 +322,6 @@ def _skip_unknown(box: Box) -> None:
         raise UnsupportedVersionError(
             f"critical box {box.kind!r} at byte {box.offset} is unknown: "
             "made by a newer version, upgrade caecodec"
-        )
-
-
-def _check_crc(data: bytes, stored: bytes, what: str) -> None:
-    computed = zlib.crc32(data)
-    if _CRC.unpack(stored)[0] != computed:
-        raise ChecksumMismatchError(
-            f"{what} is damaged: CRC-32 {_CRC.unpack(stored)[0]:08x}, computed {computed:08x}"
         )
 
 

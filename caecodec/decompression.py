@@ -20,6 +20,9 @@ from caecodec.nn.architectures import FrozenModel
 from caecodec.pixels import Pixels
 from caecodec.tiles import Region
 
+MID_GRAY = 128
+"""Level of the pixels of a lost tile."""
+
 
 class Decoder(NamedTuple):
     """What a codec lends to its decompressions."""
@@ -39,12 +42,22 @@ class TileSymbols(NamedTuple):
 class Decompression:
     """One file and what has been decoded of it."""
 
-    def __init__(self, decoder: Decoder, container: Container) -> None:
+    def __init__(
+        self, decoder: Decoder, container: Container, lost: frozenset[int] = frozenset()
+    ) -> None:
+        """Start with nothing decoded.
+
+        Args:
+            decoder: of the file's model.
+            container: the file.
+            lost: numbers of tiles that must not be decoded: they show as mid-gray.
+        """
         self._model, self._coder = decoder
         self._container = container
         self._units = container.header.quality_units
         self._grid = container.header.grid.at(self._model.stride)
         self._latents: dict[int, tuple[Region, Tensor]] = {}
+        self._lost = lost
 
     def symbols(self, number: int) -> TileSymbols:
         """Decode the symbols of a tile, counted in raster order.
@@ -77,6 +90,8 @@ class Decompression:
         y_hat = torch.zeros((1, channels, region.height, region.width))
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)
         for number in self._grid.overlapping(region):
+            if number in self._lost:
+                continue
             tile, latent = self._tile_latent(number)
             common = tile.common(region)
             here, there = common.within(region), common.within(tile)
@@ -95,13 +110,16 @@ class Decompression:
         wanted = window.covered_by(model.stride)
         for number in self._grid.overlapping(wanted):
             part = self._grid.tile_at(number).common(wanted)
+            visible = part.scaled(model.stride).common(window)
+            outer = visible.within(window)
+            if number in self._lost:
+                color[outer.rows, outer.columns] = MID_GRAY
+                continue
             grown = part.grown(model.synthesis_halo, self._grid.bounds)
             if part.left == wanted.left:
                 self._forget_above(grown.top)
             x_hat = model.synthesize(self.latent(grown), self._units)
-            visible = part.scaled(model.stride).common(window)
             inner = visible.within(grown.scaled(model.stride))
-            outer = visible.within(window)
             levels = to_uint8(x_hat[..., inner.rows, inner.columns], is_gray=is_gray)
             color[outer.rows, outer.columns] = levels
         return color

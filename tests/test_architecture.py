@@ -13,7 +13,7 @@ import caecodec
 PACKAGE = Path(caecodec.__file__).parent
 LAYERS = [
     ["errors", "config"],
-    ["complexity", "container", "entropy_coder", "metrics", "pixels", "tables", "tiles"],
+    ["complexity", "container", "entropy_coder", "metrics", "pixels", "salvage", "tables", "tiles"],
     ["nn"],
     ["weights"],
     [

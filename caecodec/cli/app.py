@@ -130,6 +130,10 @@ def decompress(
             metavar="X,Y,W,H", help="Decode this part alone, in pixels from the top left."
         ),
     ] = None,
+    allow_partial: Annotated[
+        bool,
+        typer.Option("--allow-partial", help="Write what is intact of damaged files, and exit 1."),
+    ] = False,
     force: Force = False,
     model: Model = None,
 ) -> None:
@@ -154,7 +158,9 @@ def decompress(
         inputs, folder=output_dir, target_suffixes=FORMATS, default_suffix=suffix or ".png"
     )
     _make_folder(output_dir)
-    decompress_all(jobs, suffix=suffix, crop=window, force=force, model=model)
+    decompress_all(
+        jobs, suffix=suffix, crop=window, allow_partial=allow_partial, force=force, model=model
+    )
 
 
 @app.command()

@@ -13,7 +13,7 @@ from caecodec.cli.console import run_jobs
 from caecodec.cli.files import PIPE, Job, check_target, read_source, write_target
 from caecodec.config import DEFAULT_QUALITY
 from caecodec.container import QUALITY_UNIT, unpack, unpack_header
-from caecodec.errors import ConfigError
+from caecodec.errors import ConfigError, FormatError
 from caecodec.pixels import FORMATS, decode_alpha, open_image, save_image
 from caecodec.targets import Target, compress_to
 
@@ -106,25 +106,34 @@ def decompress_all(
     *,
     suffix: str | None,
     crop: tuple[int, int, int, int] | None,
+    allow_partial: bool,
     force: bool,
     model: str | None,
 ) -> None:
-    """Decompress every job's file, or a part of it.
+    """Decompress every job's file, or a part of it, or what is intact of it.
 
     `suffix` names the format, or None for that of the output.
     """
+    if allow_partial and crop:
+        raise ConfigError("--crop and --allow-partial exclude each other: give one of them")
 
     def work(job: Job, _: Callable[[float], None]) -> str:
         check_target(job, force=force)
         data = read_source(job.source)
         codec = _codec(model) if model else _codec_of(data)
         started = time.perf_counter()
-        image = codec.decompress(data, crop=crop)
+        losses: list[str] = []
+        if allow_partial:
+            image, losses = codec.salvage(data)
+        else:
+            image = codec.decompress(data, crop=crop)
         seconds = time.perf_counter() - started
         buffer = io.BytesIO()
         default = ".png" if job.target == PIPE else Path(job.target).suffix
         dropped = save_image(image, buffer, FORMATS[(suffix or default).lower()])
         write_target(job.target, buffer.getvalue())
+        if losses:
+            raise FormatError(f"{job.target} written without what is lost: {'; '.join(losses)}")
         note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
         return _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
 

@@ -1,0 +1,145 @@
+"""What is intact of a damaged file is decoded; what is lost is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_golden import TOY, synthetic_image
+from PIL import Image
+from typer.testing import CliRunner
+
+from caecodec.cli.app import app
+from caecodec.codec import Codec
+from caecodec.container import HEADER_BYTES, box_at
+from caecodec.errors import CodecError, FormatError
+
+SIDE = 64
+"""Of a tile, in pixels."""
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec(TOY, tile_size=4)
+
+
+@pytest.fixture(scope="module")
+def file(codec: Codec) -> bytes:
+    """A picture of 3 x 3 tiles with alpha and an ICC profile."""
+    color = synthetic_image(190, 180, 4)
+    image = Image.fromarray(np.dstack((color, color[..., 1])))
+    image.info["icc_profile"] = b"profile" * 40
+    return codec.compress(image, quality=50)
+
+
+def boxes(data: bytes) -> list[tuple[bytes, int, int]]:
+    """Return (type, first byte, end) of every box."""
+    found, offset = [], HEADER_BYTES
+    while offset < len(data):
+        box = box_at(data, offset)
+        found.append((box.kind, offset, box.end))
+        offset = box.end
+    return found
+
+
+def tile_start(data: bytes, number: int) -> int:
+    return [start for kind, start, _ in boxes(data) if kind == b"TILE"][number]
+
+
+def changed(data: bytes, position: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 0x55]) + data[position + 1 :]
+
+
+def check_lost(codec: Codec, data: bytes, whole: bytes, lost: set[int]) -> None:
+    image, losses = codec.salvage(data)
+    assert {int(line.split()[1].rstrip(":")) for line in losses} == lost
+    levels = np.array(image).astype(int)
+    difference = np.abs(levels - np.array(codec.decompress(whole)))[..., :3].max(2)
+    for number in range(9):
+        row, column = divmod(number, 3)
+        top, left = SIDE * row, SIDE * column
+        own = levels[top : top + SIDE, left : left + SIDE, :3]
+        if number in lost:
+            assert (own == 128).all()
+        nearest = min(
+            (max(abs(row - r), abs(column - c)) for r, c in (divmod(n, 3) for n in lost)), default=9
+        )
+        if nearest > 1:  # next to a lost tile, pixels may be off
+            assert difference[top : top + SIDE, left : left + SIDE].max() <= 1
+
+
+def test_a_whole_file_loses_nothing(codec: Codec, file: bytes) -> None:
+    image, losses = codec.salvage(file)
+    assert losses == []
+    assert np.array_equal(np.array(image), np.array(codec.decompress(file)))
+    assert image.info["icc_profile"] == b"profile" * 40
+
+
+@pytest.mark.parametrize("number", [0, 4, 8])
+def test_a_damaged_payload_costs_its_tile_alone(codec: Codec, file: bytes, number: int) -> None:
+    check_lost(codec, changed(file, tile_start(file, number) + 20), file, {number})
+
+
+@pytest.mark.parametrize("number", [0, 5, 8])
+@pytest.mark.parametrize("byte", [0, 4, 6, 7])
+def test_tiles_after_a_damaged_frame_are_found_again(
+    codec: Codec, file: bytes, number: int, byte: int
+) -> None:
+    check_lost(codec, changed(file, tile_start(file, number) + byte), file, {number})
+
+
+def test_two_damaged_tiles_are_both_named(codec: Codec, file: bytes) -> None:
+    damaged = changed(changed(file, tile_start(file, 2) + 30), tile_start(file, 6) + 30)
+    check_lost(codec, damaged, file, {2, 6})
+
+
+def test_what_a_truncated_file_holds_is_decoded(codec: Codec, file: bytes) -> None:
+    check_lost(codec, file[: tile_start(file, 5) + 9], file, {5, 6, 7, 8})
+
+
+def test_symbols_that_are_not_those_encoded_cost_their_tile(codec: Codec, file: bytes) -> None:
+    other = codec.compress(synthetic_image(190, 180, 5), quality=90)
+    start, end = (boxes(file)[-1][index] for index in (1, 2))
+    foreign = next(other[s:e] for kind, s, e in boxes(other) if kind == b"TILE")
+    assert end == len(file)
+    check_lost(codec, file[:start] + foreign, file, {8})
+
+
+def test_lost_alpha_and_metadata_are_named_and_left_out(codec: Codec, file: bytes) -> None:
+    image, losses = codec.salvage(changed(file, HEADER_BYTES + 12))
+    assert "icc_profile" not in image.info
+    assert len(losses) == 1
+    assert "iccp" in losses[0]
+    (alpha,) = (start for kind, start, _ in boxes(file) if kind == b"ALPH")
+    image, losses = codec.salvage(changed(file, alpha + 30))
+    assert np.array(image)[..., 3].min() == 255
+    assert any("opaque" in line for line in losses)
+
+
+def test_a_damaged_header_is_refused(codec: Codec, file: bytes) -> None:
+    for position in range(HEADER_BYTES):
+        with pytest.raises(FormatError):
+            codec.salvage(changed(file, position))
+
+
+def test_no_change_of_a_byte_goes_unnoticed_or_ends_in_another_error(
+    codec: Codec, file: bytes
+) -> None:
+    for position in range(HEADER_BYTES, len(file), 17):
+        try:
+            _, losses = codec.salvage(changed(file, position))
+        except CodecError:
+            continue
+        assert losses
+
+
+def test_the_command_writes_what_is_intact_and_exits_with_1(file: bytes, tmp_path: Path) -> None:
+    path, out = tmp_path / "photo.cae", tmp_path / "photo.png"
+    path.write_bytes(changed(file, tile_start(file, 3) + 20))
+    arguments = ["decompress", str(path), str(out), "--model", str(TOY)]
+    assert CliRunner().invoke(app, arguments).exit_code == 1
+    assert not out.exists()
+    done = CliRunner().invoke(app, [*arguments, "--allow-partial"])
+    assert done.exit_code == 1
+    assert "tile 3" in done.stderr
+    with Image.open(out) as image:
+        assert image.size == (190, 180)
