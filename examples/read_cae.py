@@ -173,4 +173,6 @@ def as_bytes(*symbols: Ints) -> bytes:
 if __name__ == "__main__":
     tiles = decode_symbols(*(Path(name).read_bytes() for name in sys.argv[1:3]))
     everything = b"".join(as_bytes(*tile) for tile in tiles)
-    print(f"{len(tiles)} tiles, {len(everything) // 4} symbols, CRC-32 {zlib.crc32(everything):08x}")
+    print(
+        f"{len(tiles)} tiles, {len(everything) // 4} symbols, CRC-32 {zlib.crc32(everything):08x}"
+    )

@@ -314,6 +314,37 @@ def test_a_crop_of_a_file_is_written(cae_path: Path, tmp_path: Path) -> None:
     assert not none.exists()
 
 
+def test_rm_removes_the_input_only_after_what_was_written_decodes(
+    photo_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = photo_path.with_suffix(".cae")
+    fsync = os.fsync
+
+    def damage(handle: int) -> None:
+        os.pwrite(handle, b"?", 40)
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", damage)
+        for option in ("--rm", "--verify"):
+            assert run("compress", photo_path, option, *MODEL).exit_code == 1
+            assert photo_path.exists()
+            assert not out.exists()
+            assert not leftovers(photo_path.parent)
+    assert run("compress", photo_path, "--verify", *MODEL).exit_code == 0
+    assert photo_path.exists()
+    assert run("compress", photo_path, "--rm", "-f", *MODEL).exit_code == 0
+    assert not photo_path.exists()
+    assert run("verify", "--deep", out, *MODEL).exit_code == 0
+
+
+def test_verify_and_rm_need_files(photo_path: Path) -> None:
+    for option in ("--verify", "--rm"):
+        result = run("compress", photo_path, "-", option, *MODEL)
+        assert result.exit_code == 2
+        assert "need files" in result.stderr
+
+
 def test_verify_tells_whole_files_from_damaged_ones(cae_path: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     assert run("verify", cae_path).exit_code == 0

@@ -84,6 +84,12 @@ def compress(
     best_effort: Annotated[
         bool, typer.Option("--best-effort", help="Take the nearest where a target is out of reach.")
     ] = False,
+    verify_written: Annotated[
+        bool, typer.Option("--verify", help="Decode what was written before it counts as done.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--rm", help="Delete each input once its output is verified.")
+    ] = False,
     force: Force = False,
     model: Model = None,
 ) -> None:
@@ -110,6 +116,8 @@ def compress(
         target=target,
         effort=effort,
         best_effort=best_effort,
+        verify=verify_written,
+        remove=remove,
         force=force,
         model=model,
     )

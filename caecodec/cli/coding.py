@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caecodec.cli.console import run_jobs
-from caecodec.cli.files import PIPE, Job, check_target, read_source, write_target
+from caecodec.cli.files import (
+    PIPE,
+    Job,
+    check_target,
+    read_source,
+    remove_source,
+    write_target,
+)
 from caecodec.config import DEFAULT_QUALITY
 from caecodec.container import QUALITY_UNIT, unpack, unpack_header
 from caecodec.errors import ConfigError, FormatError
@@ -54,10 +61,18 @@ def compress_all(
     target: Target | None,
     effort: int,
     best_effort: bool,
+    verify: bool,
+    remove: bool,
     force: bool,
     model: str | None,
 ) -> None:
-    """Compress every job's image to its quality, or to the target."""
+    """Compress every job's image to its quality, or to the target.
+
+    With `verify` or `remove`, a file counts as done when what was written decodes; `remove` then
+    deletes the input.
+    """
+    if (verify or remove) and any(PIPE in (job.source, job.target) for job in jobs):
+        raise ConfigError("--verify and --rm need files: a pipe cannot be read back or removed")
 
     def work(job: Job, on_progress: Callable[[float], None]) -> str:
         check_target(job, force=force)
@@ -77,7 +92,14 @@ def compress_all(
             chosen = DEFAULT_QUALITY if quality is None else quality
             data = codec.compress(image, quality=chosen, effort=effort, on_progress=on_progress)
         seconds = time.perf_counter() - started
-        write_target(job.target, data)
+
+        def approve(written: bytes) -> None:
+            if codec.decompress(written).size != image.size:
+                raise FormatError(f"what was written as {job.target} does not decode: kept nothing")
+
+        write_target(job.target, data, approve=approve if verify or remove else None)
+        if remove:
+            remove_source(job.source)
         bpp = 8 * len(data) / (image.width * image.height)
         quality_made = unpack_header(data).quality_units / QUALITY_UNIT
         facts = f"{len(data):,} bytes, {bpp:.3f} bpp, quality {quality_made:g}, {seconds:.2f} s"

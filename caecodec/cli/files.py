@@ -7,7 +7,7 @@ import dataclasses
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from caecodec.errors import CodecError, ConfigError
@@ -91,8 +91,15 @@ def check_target(job: Job, *, force: bool) -> None:
         raise FileError(f"{job.target} exists: use -f to overwrite it")
 
 
-def write_target(target: str, data: bytes) -> None:
+def write_target(
+    target: str, data: bytes, *, approve: Callable[[bytes], None] | None = None
+) -> None:
     """Write to stdout, or to a temporary file beside the target that then takes its name.
+
+    Args:
+        target: path or `-`.
+        data: the whole content.
+        approve: sees what is read back from the temporary file, and raises if it is not right.
 
     Raises:
         FileError: it cannot be written; nothing is left behind under the target's name.
@@ -102,12 +109,12 @@ def write_target(target: str, data: bytes) -> None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         else:
-            _replace(Path(target), data)
+            _replace(Path(target), data, approve)
     except OSError as error:
         raise FileError(f"cannot write {target}: {error.strerror}") from error
 
 
-def _replace(target: Path, data: bytes) -> None:
+def _replace(target: Path, data: bytes, approve: Callable[[bytes], None] | None) -> None:
     target = target.resolve()  # through a link, the file it names is the one replaced
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
     try:
@@ -115,12 +122,26 @@ def _replace(target: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if approve:
+            approve(Path(name).read_bytes())
         Path(name).chmod(_mode_of(target))
         os.replace(name, target)
     except BaseException:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def remove_source(source: str) -> None:
+    """Delete an input.
+
+    Raises:
+        FileError: it cannot be deleted.
+    """
+    try:
+        Path(source).unlink()
+    except OSError as error:
+        raise FileError(f"cannot remove {source}: {error.strerror}") from error
 
 
 def _mode_of(target: Path) -> int:
