@@ -94,7 +94,8 @@ def take_apart(image: ImageLike) -> Picture:
     _refuse(image)
     _check_size(image.width, image.height)
     metadata = _metadata(image)
-    plain = image.convert(_target_mode(image))
+    target = _target_mode(image)
+    plain = image if image.mode == target else image.convert(target)  # no copy of what fits
     array = np.array(plain)
     mode = Mode[plain.mode]
     if not mode.has_alpha:
