@@ -14,9 +14,18 @@ from caecodec import __version__
 from caecodec.cli.console import reports_errors, say, stop
 from caecodec.cli.files import plan_jobs
 from caecodec.cli.model_commands import features, models
-from caecodec.cli.options import Force, Inputs, Model, OutputFolder, Quality
+from caecodec.cli.options import (
+    Effort,
+    Force,
+    Inputs,
+    Model,
+    OutputFolder,
+    Quality,
+    Remove,
+    VerifyWritten,
+)
 from caecodec.cli.train_commands import export, train
-from caecodec.config import DEFAULT_EFFORT, MAX_EFFORT, MIN_EFFORT
+from caecodec.config import DEFAULT_EFFORT
 from caecodec.errors import CodecError, ConfigError
 
 app = typer.Typer(
@@ -62,16 +71,7 @@ def compress(
     inputs: Inputs,
     output_dir: OutputFolder = None,
     quality: Quality = None,
-    effort: Annotated[
-        int,
-        typer.Option(
-            "-e",
-            "--effort",
-            min=MIN_EFFORT,
-            max=MAX_EFFORT,
-            help="1 (fast) to 9 (smallest at equal PSNR); 5 and up take over 10 times as long.",
-        ),
-    ] = DEFAULT_EFFORT,
+    effort: Effort = DEFAULT_EFFORT,
     target_size: Annotated[
         str | None, typer.Option(metavar="BYTES", help="At most this size: 12000, 12k or 1.5M.")
     ] = None,
@@ -84,12 +84,8 @@ def compress(
     best_effort: Annotated[
         bool, typer.Option("--best-effort", help="Take the nearest where a target is out of reach.")
     ] = False,
-    verify_written: Annotated[
-        bool, typer.Option("--verify", help="Decode what was written before it counts as done.")
-    ] = False,
-    remove: Annotated[
-        bool, typer.Option("--rm", help="Delete each input once its output is verified.")
-    ] = False,
+    verify_written: VerifyWritten = False,
+    remove: Remove = False,
     force: Force = False,
     model: Model = None,
 ) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from caecodec.config import MAX_EFFORT, MIN_EFFORT
+
 Inputs = Annotated[
     list[str], typer.Argument(metavar="IN... [OUT]", help="Files, or - for stdin and stdout.")
 ]
@@ -19,6 +21,22 @@ Quality = Annotated[
     typer.Option(
         "-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best) [default: 50]."
     ),
+]
+Effort = Annotated[
+    int,
+    typer.Option(
+        "-e",
+        "--effort",
+        min=MIN_EFFORT,
+        max=MAX_EFFORT,
+        help="1 (fast) to 9 (smallest at equal PSNR); 5 and up take over 10 times as long.",
+    ),
+]
+VerifyWritten = Annotated[
+    bool, typer.Option("--verify", help="Decode what was written before it counts as done.")
+]
+Remove = Annotated[
+    bool, typer.Option("--rm", help="Delete each input once its output is verified.")
 ]
 Model = Annotated[
     str | None, typer.Option("--model", help="Shipped model, or a .safetensors file.")
