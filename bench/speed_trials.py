@@ -106,17 +106,16 @@ def network_trials(model: FrozenAutoencoder, x: Tensor) -> dict[str, float]:
     ratios["synthesis: torch.compile"] = ratio(lambda: compiled(y_hat, quality), shipped)
     ratios["synthesis: torch.compile, first call, seconds"] = first
 
-    plain = build_model(model.config, load_weights(shipped_path("main")).tensors)
-    plain.networks.to(memory_format=torch.contiguous_format)
+    plain = copy.deepcopy(networks.synthesis).to(memory_format=torch.contiguous_format)
     flat = y_hat.contiguous()
     ratios["synthesis: NCHW (oneDNN chooses its blocked layouts)"] = ratio(
-        lambda: plain.networks.synthesis(flat, quality), shipped
+        lambda: plain(flat, quality), shipped
     )
     layers = to_mkldnn(copy.deepcopy(block))
     dense = h.to_mkldnn()
     ratios["block: oneDNN's own tensors"] = ratio(lambda: blocked(layers, dense), lambda: block(h))
     ratios["analysis: bfloat16 autocast"] = ratio(
-        lambda: half_precision(model, x), lambda: model.stem(x)
+        lambda: half_precision(model.stem, x), lambda: model.stem(x)
     )
     return ratios
 
@@ -131,18 +130,12 @@ def blocked(layers: nn.Module, x: Tensor) -> Tensor:
     return x + layers.contract(silu(layers.expand(x)))
 
 
-def half_precision(model: FrozenAutoencoder, x: Tensor) -> Tensor:
-    """Return the stem of x computed in bfloat16 where autocast allows it."""
-    with torch.autocast("cpu", torch.bfloat16):
-        return model.stem(x)
-
-
 def bfloat16_cost(codec: Codec, image: Image.Image) -> dict[str, float]:
     """Return what a bfloat16 stem does to size (percent) and PSNR (dB)."""
     exact = codec.compress(image, quality=QUALITY)
     model = codec._model  # noqa: SLF001
     stem = model.stem
-    model.stem = lambda x: half_precision_of(stem, x)
+    model.stem = lambda x: half_precision(stem, x)
     rough = codec.compress(image, quality=QUALITY)
     model.stem = stem
     levels = [psnr(np.array(image), np.array(codec.decompress(data))) for data in (exact, rough)]
@@ -152,7 +145,7 @@ def bfloat16_cost(codec: Codec, image: Image.Image) -> dict[str, float]:
     }
 
 
-def half_precision_of(stem: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def half_precision(stem: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return stem(x) under bfloat16 autocast."""
     with torch.autocast("cpu", torch.bfloat16):
         return stem(x).float()

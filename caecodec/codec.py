@@ -1,4 +1,4 @@
-"""Image <-> bytes for one model: with `compression`, where tensors and bytes meet (layer 4)."""
+"""Image <-> bytes for one model: with `compression` and `decompression`, where tensors and bytes meet (layer 4)."""
 
 from __future__ import annotations
 
@@ -111,8 +111,11 @@ class Codec:
         if container.alpha is not None:
             alpha = decode_alpha(container.alpha, header.width, header.height)
             alpha = alpha[window.rows, window.columns]
+        decompression = self._start_decoding(container)
         with torch.inference_mode():
-            color = self._start_decoding(container).pixels(window)
+            if crop is None:
+                decompression.check_tiles_without_positions()
+            color = decompression.pixels(window)
         return put_together(Picture(header.mode, color, alpha, container.metadata))
 
     def salvage(self, data: bytes) -> tuple[Image.Image, list[str]]:

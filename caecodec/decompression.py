@@ -84,6 +84,16 @@ class Decompression:
             )
         return TileSymbols(z, torch.from_numpy(y_symbols).reshape(indexes.shape), indexes)
 
+    def check_tiles_without_positions(self) -> None:
+        """Check the payloads that no window needs. FORMAT.md section 5.
+
+        Raises:
+            FormatError: one of them is not empty.
+        """
+        for number, tile in enumerate(self._grid):
+            if not tile.height or not tile.width:
+                self.symbols(number)
+
     def latent(self, region: Region) -> Tensor:
         """Return y_hat (1, M, h, w) of a region in latent positions, decoding what it needs."""
         channels = self._model.config.latent_channels

@@ -24,7 +24,6 @@ from caecodec.errors import FormatError, TruncatedError, UnsupportedVersionError
 _KNOWN = (TILE_BOX, ALPHA_BOX, *METADATA_BOXES.values())
 _MAX_STARTS = 64
 """Places at which a run of tiles is looked for: bounds the work that a hostile file can ask."""
-_NAMES = {kind: name for name, kind in METADATA_BOXES.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +56,9 @@ def salvage(data: bytes) -> Remains:
     lost: dict[int, str] = {}
     parts: dict[str, bytes] = {}
     notes: list[str] = []
+    names = {kind: name for name, kind in METADATA_BOXES.items()}
+    if header.mode.has_alpha:
+        names[ALPHA_BOX] = "alpha"
     number, offset = 0, HEADER_BYTES
     while number < count:
         try:
@@ -77,15 +79,13 @@ def salvage(data: bytes) -> Remains:
                 lost[number] = str(error)
             number += 1
             continue
-        try:
-            _keep(box, parts)
-        except UnsupportedVersionError:
-            raise
-        except FormatError as error:
-            notes.append(f"{error}: left out")
+        notes += _keep(box, parts, names)
+    else:
+        if offset != len(data):
+            notes.append(f"{len(data) - offset} bytes follow the last tile: left out")
     if header.mode.has_alpha and "alpha" not in parts:
         notes.append("alpha is lost: the image is opaque")
-    alpha = parts.pop("alpha", None) if header.mode.has_alpha else None
+    alpha = parts.pop("alpha", None)
     found = tuple(tiles.get(index, Tile(0, b"")) for index in range(count))
     return Remains(Container(header, found, alpha, parts), lost, tuple(notes))
 
@@ -96,16 +96,25 @@ def _tile(box: Box) -> Tile:
     return unpack_tile(box)
 
 
-def _keep(box: Box, parts: dict[str, bytes]) -> None:
-    """Add alpha or metadata to the parts; optional boxes that are not known pass."""
+def _keep(box: Box, parts: dict[str, bytes], names: dict[bytes, str]) -> list[str]:
+    """Add alpha or metadata to the parts, each once, and return what is wrong with the box.
+
+    Raises:
+        UnsupportedVersionError: a critical box that is not known.
+    """
     if not box.is_whole:
-        raise FormatError(f"{describe(box)} is damaged")
-    if box.kind == ALPHA_BOX:
-        parts.setdefault("alpha", box.content)
-    elif box.kind in _NAMES:
-        parts.setdefault(_NAMES[box.kind], inflate(box))
-    else:
-        skip_unknown(box)
+        return [f"{describe(box)} is damaged: left out"]
+    name = names.get(box.kind)
+    try:
+        if name is None or name in parts:
+            skip_unknown(box)
+        else:
+            parts[name] = box.content if box.kind == ALPHA_BOX else inflate(box)
+    except UnsupportedVersionError:
+        raise
+    except FormatError as error:
+        return [f"{error}: left out"]
+    return []
 
 
 def _is_followed_by_a_box(data: bytes, box: Box) -> bool:

@@ -1,5 +1,6 @@
 """The classic architecture: textbook stages, any size, integer tables, the same container."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from caecodec.codec import Codec
 from caecodec.complexity import kmac_per_pixel
 from caecodec.compression import to_unit
 from caecodec.config import ClassicConfig, ModelConfig, model_config_from
-from caecodec.container import unpack, unpack_header
+from caecodec.container import pack, unpack, unpack_header
 from caecodec.errors import ConfigError, FormatError, ImageError, ModelError
 from caecodec.inspection import info
 from caecodec.metrics import psnr
@@ -219,6 +220,16 @@ def test_every_variant_compresses_and_decompresses(
         tiled = Codec(codec.weights, tile_size=4)
         data = tiled.compress(synthetic_image(width, height, 1))
         assert tiled.decompress(data).size == (width, height)
+
+
+def test_a_tile_without_positions_has_an_empty_payload(tmp_path: Path) -> None:
+    codec = Codec(untrained(config_with(pool_size=3), tmp_path).weights, tile_size=4)
+    container = unpack(codec.compress(synthetic_image(65, 10, 1)))
+    first, second = container.tiles
+    assert second.payload == b""
+    filled = dataclasses.replace(second, payload=b"\1\0\0\0")
+    with pytest.raises(FormatError, match="tile 1"):
+        codec.decompress(pack(dataclasses.replace(container, tiles=(first, filled))))
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,20 @@ def test_lost_alpha_and_metadata_are_named_and_left_out(codec: Codec, file: byte
     assert any("opaque" in line for line in losses)
 
 
+def test_what_a_whole_file_must_not_hold_is_named_and_left_out(codec: Codec, file: bytes) -> None:
+    image, losses = codec.salvage(file + b"more")
+    assert losses == ["4 bytes follow the last tile: left out"]
+    assert np.array_equal(np.array(image), np.array(codec.decompress(file)))
+    (alpha,) = (file[start:end] for kind, start, end in boxes(file) if kind == b"ALPH")
+    opaque = codec.compress(synthetic_image(40, 30, 4))
+    for data in (file, opaque):
+        image, losses = codec.salvage(data[:HEADER_BYTES] + alpha + data[HEADER_BYTES:])
+        assert len(losses) == 1
+        assert "does not fit" in losses[0]
+        assert np.array_equal(np.array(image), np.array(codec.decompress(data)))
+        assert "alpha" not in image.info
+
+
 def test_a_damaged_header_is_refused(codec: Codec, file: bytes) -> None:
     for position in range(HEADER_BYTES):
         with pytest.raises(FormatError):
