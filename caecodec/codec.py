@@ -1,4 +1,4 @@
-"""Image <-> bytes for one model: with `compression` and `decompression`, where tensors and bytes meet (layer 4)."""
+"""Image <-> bytes for one model; the work is in `compression` and `decompression` (layer 4)."""
 
 from __future__ import annotations
 
