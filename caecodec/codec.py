@@ -10,15 +10,22 @@ import torch
 from PIL import Image
 
 from caecodec.compression import Compression, Encoder
-from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, Progress
-from caecodec.container import TILE_SIZES, Container, Header, unpack, unpack_header
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, REDUCTIONS, Progress
+from caecodec.container import (
+    SIZE_LIMIT,
+    TILE_SIZES,
+    Container,
+    Header,
+    unpack,
+    unpack_header,
+)
 from caecodec.decompression import Decoder, Decompression
 from caecodec.effort import SymbolSearch, flat
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import ConfigError, FormatError, UnknownModelError
 from caecodec.metrics import MAX_LEVEL
 from caecodec.nn.architectures import build_model
-from caecodec.pixels import ImageLike, Picture, decode_alpha, put_together
+from caecodec.pixels import ImageLike, Pixels, decode_alpha, with_alpha
 from caecodec.salvage import salvage
 from caecodec.tables import IntArray
 from caecodec.tiles import Region
@@ -40,6 +47,7 @@ class Codec:
         model: str | Path | Weights = "main",
         *,
         tile_size: int = TILE_SIZE,
+        size_limit: int = SIZE_LIMIT,
         head_dtype: torch.dtype = torch.float64,
     ) -> None:
         """Load a shipped model by name, or a weights file.
@@ -47,6 +55,7 @@ class Codec:
         Args:
             model: name, path to a .safetensors file, or loaded weights.
             tile_size: side of the tiles that `compress` writes, in units of 16 pixels.
+            size_limit: pixels of the largest image that is read or written.
             head_dtype: float64 or int64, in which the scale head computes; the results are equal.
 
         Raises:
@@ -62,7 +71,10 @@ class Codec:
         self._coder = EntropyCoder(self.tables)
         self._model = build_model(weights.config, weights.tensors, head_dtype=head_dtype)
         search = SymbolSearch(self._model, self.tables)
-        self._encoder = Encoder(self._model, self._coder, search, self.digest, tile_size)
+        self._size_limit = size_limit
+        self._encoder = Encoder(
+            self._model, self._coder, search, self.digest, tile_size, size_limit
+        )
 
     def compress(
         self,
@@ -83,6 +95,7 @@ class Codec:
 
         Raises:
             ImageError: the image is of a kind that is refused.
+            LimitExceededError: more pixels than the size limit.
             ConfigError: quality or effort out of range.
         """
         return self.start(image).compress(quality, effort=effort, on_progress=on_progress)
@@ -91,33 +104,45 @@ class Codec:
         """Return an image on its way to files of one or, with `keep_stems`, several qualities."""
         return Compression(self._encoder, image, keep_stems=keep_stems)
 
-    def decompress(self, data: bytes, *, crop: Crop | None = None) -> Image.Image:
+    @torch.inference_mode()
+    def decompress(
+        self,
+        data: bytes,
+        *,
+        crop: Crop | None = None,
+        reduce: int = 1,
+        on_progress: Progress | None = None,
+    ) -> Image.Image:
         """Return the image of a `.cae` file, its metadata in `info`.
 
         Args:
             data: the whole file.
             crop: (x, y, width, height) in pixels, for a part of the image alone; only the tiles
                 that it needs are decoded.
+            reduce: 1, 2, 4 or 8: make the image this many times smaller each way, each pixel the
+                mean of those it stands for; the large one is never in memory.
+            on_progress: called with the part that is done, 0 to 1.
 
         Raises:
             FormatError: the bytes are not a valid file; the message says where.
+            LimitExceededError: more pixels than the size limit.
             UnknownModelError: the file was made with another model.
-            ConfigError: the crop is not inside the image.
+            ConfigError: the crop is not inside the image, or another `reduce`.
         """
         container = self._unpack(data)
         header = container.header
         window = _window(crop, header)
+        if reduce not in REDUCTIONS:
+            raise ConfigError(f"reduce is {reduce}, expected one of {REDUCTIONS}")
         alpha = None
         if container.alpha is not None:
             alpha = decode_alpha(container.alpha, header.width, header.height)
-            alpha = alpha[window.rows, window.columns]
         decompression = self._start_decoding(container)
-        with torch.inference_mode():
-            if crop is None:
-                decompression.check_tiles_without_positions()
-            color = decompression.pixels(window)
-        return put_together(Picture(header.mode, color, alpha, container.metadata))
+        if crop is None:
+            decompression.check_tiles_without_positions()
+        return _assemble(decompression, window, alpha, reduce, on_progress)
 
+    @torch.inference_mode()
     def salvage(self, data: bytes) -> tuple[Image.Image, list[str]]:
         """Return what is intact of a damaged file, and what is not.
 
@@ -130,7 +155,7 @@ class Codec:
             FormatError: the header is damaged, or a newer version made the file.
             UnknownModelError: the file was made with another model.
         """
-        remains = salvage(data)
+        remains = salvage(data, size_limit=self._size_limit)
         container, lost = remains.container, dict(remains.lost_tiles)
         header, notes = container.header, list(remains.notes)
         self._check_model(header)
@@ -142,16 +167,14 @@ class Codec:
                 alpha = decode_alpha(container.alpha, header.width, header.height)
             except FormatError as error:
                 notes.append(f"{error}: the image is opaque")
-        with torch.inference_mode():
-            trial = self._start_decoding(container)
-            for number in set(range(len(container.tiles))) - set(lost):
-                try:
-                    trial.symbols(number)
-                except FormatError as error:
-                    lost[number] = str(error)
-            whole = Region(0, 0, header.height, header.width)
-            color = self._start_decoding(container, lost=frozenset(lost)).pixels(whole)
-        image = put_together(Picture(header.mode, color, alpha, container.metadata))
+        trial = self._start_decoding(container)
+        for number in set(range(len(container.tiles))) - set(lost):
+            try:
+                trial.symbols(number)
+            except FormatError as error:
+                lost[number] = str(error)
+        decompression = self._start_decoding(container, lost=frozenset(lost))
+        image = _assemble(decompression, _window(None, header), alpha)
         return image, [f"tile {number}: {lost[number]}" for number in sorted(lost)] + notes
 
     @torch.inference_mode()
@@ -176,7 +199,7 @@ class Codec:
         return Decompression(Decoder(self._model, self._coder), container, lost)
 
     def _unpack(self, data: bytes) -> Container:
-        container = unpack(data)
+        container = unpack(data, size_limit=self._size_limit)
         self._check_model(container.header)
         return container
 
@@ -195,26 +218,50 @@ class Codec:
 
 
 @functools.cache
-def shared_codec(model: str | Path = "main") -> Codec:
+def shared_codec(model: str | Path = "main", *, size_limit: int = SIZE_LIMIT) -> Codec:
     """Return the codec of a model, loaded once per process."""
-    return Codec(model)
+    return Codec(model, size_limit=size_limit)
 
 
-def codec_for(data: bytes) -> Codec:
+def codec_for(data: bytes, *, size_limit: int = SIZE_LIMIT) -> Codec:
     """Return the codec of the shipped model that a file names.
 
     Raises:
         FormatError: the header is not valid.
+        LimitExceededError: more pixels than `size_limit`.
         UnknownModelError: no shipped model made this file.
     """
-    digest = unpack_header(data).digest
+    digest = unpack_header(data, size_limit=size_limit).digest
     name = model_name(digest)
     if name is None:
         raise UnknownModelError(
             f"the file was made with model {digest.hex()}, which is not shipped: "
             "give its weights file"
         )
-    return shared_codec(name)
+    return shared_codec(name, size_limit=size_limit)
+
+
+def _assemble(
+    decompression: Decompression,
+    window: Region,
+    alpha: Pixels | None,
+    reduce: int = 1,
+    on_progress: Progress | None = None,
+) -> Image.Image:
+    """Put an image together from the parts of a window and the whole image's alpha."""
+    mode, metadata = decompression.mode, decompression.metadata
+    image = Image.new(mode.name, (-(-window.width // reduce), -(-window.height // reduce)))
+    pixels = window.width * window.height
+    done = 0
+    for square, color in decompression.parts(window):
+        part = with_alpha(color, None if alpha is None else alpha[square.rows, square.columns])
+        corner = (square.left - window.left) // reduce, (square.top - window.top) // reduce
+        image.paste(part if reduce == 1 else part.reduce(reduce), corner)
+        done += square.width * square.height
+        if on_progress:
+            on_progress(done / pixels)
+    image.info.update(metadata)
+    return image
 
 
 def _window(crop: Crop | None, header: Header) -> Region:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from caecodec.config import DEFAULT_EFFORT, MAX_QUALITY, MIN_QUALITY, Progress
-from caecodec.container import QUALITY_UNIT, Container, Header, Tile, pack
+from caecodec.container import QUALITY_UNIT, Container, Header, Tile, check_size, pack
 from caecodec.effort import (
     Effort,
     Latent,
@@ -31,6 +31,7 @@ from caecodec.effort import (
 )
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import ConfigError, ImageError
+from caecodec.mosaic import Mosaic
 from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.rounding import DEAD_ZONE_COST
@@ -50,13 +51,18 @@ class Encoder(NamedTuple):
     search: SymbolSearch
     digest: bytes
     tile_size: int
+    size_limit: int
+
+
+MAX_STEM_PIXELS = 2**24
+"""Largest image whose stems are kept between qualities: they take 12 bytes a pixel."""
 
 
 class Compression:
     """One image, compressed at one or several qualities.
 
-    With `keep_stems`, the part of the analysis transform that no quality changes runs once, and
-    12 bytes a pixel are held; otherwise memory goes with the tile.
+    Memory beyond the image's own goes with a row of tiles. With `keep_stems`, the part of the
+    analysis transform that no quality changes runs once for images up to MAX_STEM_PIXELS.
     """
 
     def __init__(self, encoder: Encoder, image: ImageLike, *, keep_stems: bool = False) -> None:
@@ -64,18 +70,17 @@ class Compression:
 
         Raises:
             ImageError: the image is of a kind that is refused, or in colour and the model is not.
+            LimitExceededError: more pixels than the codec's size limit.
         """
         self._encoder = encoder
-        self._picture = take_apart(image)
-        check_color(encoder.model, self._picture)
-        alpha = self._picture.alpha
+        self.picture = take_apart(image)
+        whole = self.picture.whole
+        check_size(whole.width, whole.height, encoder.size_limit)
+        check_color(encoder.model, self.picture)
+        alpha = self.picture.alpha
         self._alpha = None if alpha is None else encode_alpha(alpha)
-        self._stems: dict[Region, Tensor] | None = {} if keep_stems else None
-
-    @property
-    def color(self) -> Pixels:
-        """The colour planes that are compressed, uint8 (H, W) or (H, W, 3)."""
-        return self._picture.color
+        is_kept = keep_stems and whole.width * whole.height <= MAX_STEM_PIXELS
+        self._stems: dict[Region, Tensor] | None = {} if is_kept else None
 
     @torch.no_grad()
     def compress(
@@ -83,20 +88,18 @@ class Compression:
     ) -> bytes:
         """Return the bytes of a `.cae` file; see `Codec.compress`."""
         header = self.header(quality)
-        tiles = tuple(
-            Tile(
-                symbols_crc(*(symbols for symbols, _ in sections)),
-                self._encoder.coder.entropy_encode(sections),
-            )
-            for sections in self._tiles(header, effort_level(effort), on_progress)
-        )
-        return pack(Container(header, tiles, self._alpha, self._picture.metadata))
+        tiles: dict[int, Tile] = {}
+        for number, sections in self._tiles(header, effort_level(effort), on_progress):
+            payload = self._encoder.coder.entropy_encode(sections)
+            tiles[number] = Tile(symbols_crc(*(symbols for symbols, _ in sections)), payload)
+        in_order = tuple(tiles[number] for number in range(len(tiles)))
+        return pack(Container(header, in_order, self._alpha, self.picture.metadata))
 
     @torch.no_grad()
     def symbols(self, quality: float, *, effort: int = DEFAULT_EFFORT) -> Sections:
         """Return (symbols, table indexes), z before y, of every tile: what `compress` codes."""
-        tiles = self._tiles(self.header(quality), effort_level(effort), None)
-        return [section for sections in tiles for section in sections]
+        tiles = dict(self._tiles(self.header(quality), effort_level(effort), None))
+        return [section for number in sorted(tiles) for section in tiles[number]]
 
     def header(self, quality: float) -> Header:
         """Return the file's header.
@@ -104,11 +107,9 @@ class Compression:
         Raises:
             ConfigError: quality out of range.
         """
-        height, width = self._picture.color.shape[:2]
+        mode, whole, encoder = self.picture.mode, self.picture.whole, self._encoder
         units = quality_to_units(quality)
-        encoder = self._encoder
-        mode = self._picture.mode
-        return Header(mode, units, width, height, encoder.digest, encoder.tile_size)
+        return Header(mode, units, whole.width, whole.height, encoder.digest, encoder.tile_size)
 
     def latent(self, tile: Region, header: Header) -> Latent:
         """Analyse one tile, from its pixels and a halo of real ones around it."""
@@ -122,37 +123,38 @@ class Compression:
 
     def _tiles(
         self, header: Header, level: Effort, on_progress: Progress | None
-    ) -> Iterator[Sections]:
+    ) -> Iterator[tuple[int, Sections]]:
+        """Yield the number and the sections of every tile, in the order of `TileGrid.scan`."""
         model, units = self._encoder.model, header.quality_units
+        quantized = self._searched(header, level, on_progress)
         if level.num_trials == 1:
-            quantized = self._quantized(header, level.costs[0])
-        else:
-            quantized = self._searched(header, level, on_progress)
-        for number, (latent, (symbols, _)) in enumerate(quantized):
+            (cost,) = level.costs
+            numbers = header.grid.scan()
+            quantized = ((number, *self._quantized(number, header, cost)) for number in numbers)
+        for count, (number, latent, (symbols, _)) in enumerate(quantized, 1):
             z_indexes = model.hyper_indexes(latent.z.shape, units)
-            yield [(flat(latent.z), flat(z_indexes)), (flat(symbols), flat(latent.indexes))]
+            sections = (flat(latent.z), flat(z_indexes)), (flat(symbols), flat(latent.indexes))
+            yield number, list(sections)
             if on_progress:
-                on_progress((number + 1) / len(header.grid))
+                on_progress(count / len(header.grid))
 
-    def _quantized(self, header: Header, cost: float) -> Iterator[tuple[Latent, Quantized]]:
-        """Quantise every tile with one dead zone cost."""
-        for tile in header.grid.at(self._encoder.model.stride):
-            latent = self.latent(tile, header)
-            yield latent, self._encoder.search.quantize(latent, header.quality_units, cost)
+    def _quantized(self, number: int, header: Header, cost: float) -> tuple[Latent, Quantized]:
+        """Quantise one tile with one dead zone cost."""
+        tile = header.grid.at(self._encoder.model.stride).tile_at(number)
+        latent = self.latent(tile, header)
+        return latent, self._encoder.search.quantize(latent, header.quality_units, cost)
 
     def _searched(
         self, header: Header, level: Effort, on_progress: Progress | None
-    ) -> Iterator[tuple[Latent, Quantized]]:
-        """Search the best symbols of every tile, next to what is known of the others."""
+    ) -> Iterator[tuple[int, Latent, Quantized]]:
+        """Search the best symbols of every tile, next to the best or a draft of the others."""
         model, units = self._encoder.model, header.quality_units
         grid = header.grid.at(model.stride)
-        channels = model.config.latent_channels
-        canvas = torch.zeros((1, channels, grid.bounds.height, grid.bounds.width))
-        canvas = canvas.contiguous(memory_format=torch.channels_last)
-        if len(grid) > 1:
-            draft = self._quantized(header, DEAD_ZONE_COST)
-            for tile, (_, quantized) in zip(grid, draft, strict=True):
-                canvas[..., tile.rows, tile.columns] = quantized.y_hat
+        mosaic = Mosaic(
+            grid,
+            model.config.latent_channels,
+            lambda number: self._quantized(number, header, DEAD_ZONE_COST)[1].y_hat,
+        )
         is_gray = header.mode.is_gray
         weight = bits_per_squared_error(units, 1 if is_gray else 3)
         count = itertools.count(1)
@@ -163,27 +165,27 @@ class Compression:
                 if on_progress:
                     on_progress(next(count) / (level.num_trials * len(grid)))
 
-        for tile in grid:
-            around = Surroundings(model, canvas, tile)
-            pixels = self._picture.color[around.pixels.rows, around.pixels.columns]
-            x = to_unit(pixels)[:, : 1 if is_gray else 3]
+        for number in grid.scan():
+            tile = grid.tile_at(number)
+            latent = self.latent(tile, header)
+            mosaic.put(number, latent.y)  # needs no draft: every trial puts its own there
+            around = Surroundings(model, mosaic, grid, tile)
+            x = to_unit(self.picture.part(around.pixels))[:, : 1 if is_gray else 3]
 
             def distortion(y_hat: Tensor, around: Surroundings = around, x: Tensor = x) -> Tensor:
                 return weight * around.squared_error(y_hat, x, units, is_gray=is_gray)
 
-            latent = self.latent(tile, header)
             trials = show(self._encoder.search.trials(latent, units, level, distortion))
             _, best = min(trials, key=itemgetter(0))
-            canvas[..., tile.rows, tile.columns] = best.y_hat
-            yield latent, best
+            mosaic.put(number, best.y_hat)
+            yield number, latent, best
 
     def _stem(self, region: Region) -> Tensor:
         """Return the features of a region, in latent positions, of the padded image."""
         if self._stems is not None and region in self._stems:
             return self._stems[region]
         model = self._encoder.model
-        pixels = region.scaled(model.stride)
-        x = to_unit(self._picture.color[pixels.rows, pixels.columns])
+        x = to_unit(self.picture.part(region.scaled(model.stride)))
         stem = model.stem(replicate_to_multiple(x, model.stride))
         if self._stems is not None:
             self._stems[region] = stem

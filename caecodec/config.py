@@ -22,6 +22,8 @@ DEFAULT_QUALITY = 50.0
 MIN_EFFORT = 1
 MAX_EFFORT = 9
 DEFAULT_EFFORT = 3
+REDUCTIONS = (1, 2, 4, 8)
+"""How many times smaller an image can be decoded, each way."""
 MIN_LAMBDA = 0.0008
 MAX_LAMBDA = 0.3
 

@@ -21,8 +21,9 @@ from caecodec.tiles import TileGrid
 MAGIC = b"\x89CAE\r\n\x1a\n"
 VERSION = 1
 MAX_SIDE = 65_535
-MAX_PIXELS = 178_956_970
-"""Pillow's own limit: twice its MAX_IMAGE_PIXELS."""
+SIZE_LIMIT = 178_956_970
+"""Pixels of the largest image that is read or written unless a caller asks for more: Pillow's own
+limit, twice its MAX_IMAGE_PIXELS."""
 MAX_METADATA = 64 * 2**20
 """Bytes of one metadata box, inflated."""
 DIGEST_BYTES = 8
@@ -163,13 +164,14 @@ def pack(container: Container) -> bytes:
     return b"".join(parts)
 
 
-def unpack(data: bytes) -> Container:
+def unpack(data: bytes, *, size_limit: int = SIZE_LIMIT) -> Container:
     """Parse and check a file.
 
     Raises:
         FormatError: anything that FORMAT.md forbids; the subclass and the message name it.
+        LimitExceededError: more pixels than `size_limit`.
     """
-    header = unpack_header(data)
+    header = unpack_header(data, size_limit=size_limit)
     tiles: list[Tile] = []
     alpha: bytes | None = None
     metadata: dict[str, bytes] = {}
@@ -192,8 +194,8 @@ def unpack(data: bytes) -> Container:
     return Container(header, tuple(tiles), alpha, metadata)
 
 
-def unpack_header(data: bytes) -> Header:
-    """Parse and check the first HEADER_BYTES bytes alone."""
+def unpack_header(data: bytes, *, size_limit: int = SIZE_LIMIT) -> Header:
+    """Parse and check the first HEADER_BYTES bytes alone; as `unpack`."""
     if not data:
         raise TruncatedError("the file is empty")
     if data[: len(MAGIC)] != MAGIC[: len(data)]:
@@ -212,12 +214,27 @@ def unpack_header(data: bytes) -> Header:
     end = HEADER_BYTES - _CRC.size
     if _CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
         raise ChecksumMismatchError("the header is damaged: its CRC-32 does not agree")
-    return _check_header(_HEADER.unpack_from(data, len(MAGIC)))
+    header = _check_header(_HEADER.unpack_from(data, len(MAGIC)))
+    check_size(header.width, header.height, size_limit)
+    return header
 
 
-def box_sizes(data: bytes) -> list[tuple[str, int]]:
+def check_size(width: int, height: int, limit: int) -> None:
+    """Refuse an image of more pixels than the limit.
+
+    Raises:
+        LimitExceededError: it is one.
+    """
+    if width * height > limit:
+        raise LimitExceededError(
+            f"{width} x {height} pixels, expected at most {limit}: raise the size limit if you "
+            "trust the file"
+        )
+
+
+def box_sizes(data: bytes, header: Header) -> list[tuple[str, int]]:
     """Return (type, bytes including its frame) of every box, in order; content is not checked."""
-    boxes = _boxes(data, len(unpack_header(data).grid))
+    boxes = _boxes(data, len(header.grid))
     return [(_name(box), _BOX.size + len(box.content) + _CRC.size) for box in boxes]
 
 
@@ -253,8 +270,6 @@ def _check_header(fields: tuple[int, int, int, int, int, bytes, int, int]) -> He
         raise FormatError(f"quality {quality_units} at byte 10, expected at most 10000")
     if not width or not height:
         raise FormatError(f"{width} x {height} pixels at byte 12, expected at least 1 x 1")
-    if width * height > MAX_PIXELS:
-        raise LimitExceededError(f"{width} x {height} pixels, expected at most {MAX_PIXELS} in all")
     if 2**tile_log2 not in TILE_SIZES:
         raise FormatError(f"tile size 2**{tile_log2} at byte 24, expected 2**2 to 2**7")
     if reserved:

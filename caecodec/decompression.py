@@ -5,9 +5,9 @@ file -> unpack -> payload -> decode -> symbols -> dequantize -> y_hat -> synthes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from caecodec.container import Container
 from caecodec.effort import flat
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import DesyncError, FormatError
+from caecodec.mosaic import Mosaic
 from caecodec.nn.architectures import FrozenModel
 from caecodec.pixels import Pixels
 from caecodec.tiles import Region
@@ -40,7 +41,11 @@ class TileSymbols(NamedTuple):
 
 
 class Decompression:
-    """One file and what has been decoded of it."""
+    """One file and what has been decoded of it.
+
+    Each part of the image is synthesised from its latents and a halo of those around it, so that
+    tiles leave no seam.
+    """
 
     def __init__(
         self, decoder: Decoder, container: Container, lost: frozenset[int] = frozenset()
@@ -54,10 +59,13 @@ class Decompression:
         """
         self._model, self._coder = decoder
         self._container = container
+        self.mode = container.header.mode
+        self.metadata = container.metadata
         self._units = container.header.quality_units
         self._grid = container.header.grid.at(self._model.stride)
-        self._latents: dict[int, tuple[Region, Tensor]] = {}
         self._lost = lost
+        channels = self._model.config.latent_channels
+        self._mosaic = Mosaic(self._grid, channels, self._tile_latent)
 
     def symbols(self, number: int) -> TileSymbols:
         """Decode the symbols of a tile, counted in raster order.
@@ -96,58 +104,30 @@ class Decompression:
 
     def latent(self, region: Region) -> Tensor:
         """Return y_hat (1, M, h, w) of a region in latent positions, decoding what it needs."""
-        channels = self._model.config.latent_channels
-        y_hat = torch.zeros((1, channels, region.height, region.width))
-        y_hat = y_hat.contiguous(memory_format=torch.channels_last)
-        for number in self._grid.overlapping(region):
-            if number in self._lost:
-                continue
-            tile, latent = self._tile_latent(number)
-            common = tile.common(region)
-            here, there = common.within(region), common.within(tile)
-            y_hat[..., here.rows, here.columns] = latent[..., there.rows, there.columns]
-        return y_hat
+        return self._mosaic.cut(region)
 
-    def pixels(self, window: Region) -> Pixels:
-        """Return the colour planes of a window of the image, in pixels: (h, w), or (h, w, 3).
+    def parts(self, window: Region) -> Iterator[tuple[Region, Pixels]]:
+        """Yield the squares of a window, in pixels, and their colour: (h, w), or (h, w, 3)."""
+        for square in self._grid.squares(window):
+            yield square, self._pixels(square)
 
-        Each part is synthesised from its latents and a halo of those around it, so that tiles
-        leave no seam.
-        """
-        model, is_gray = self._model, self._container.header.mode.is_gray
-        shape = (window.height, window.width) if is_gray else (window.height, window.width, 3)
-        color = np.empty(shape, dtype=np.uint8)
-        wanted = window.covered_by(model.stride)
-        for number in self._grid.overlapping(wanted):
-            part = self._grid.tile_at(number).common(wanted)
-            visible = part.scaled(model.stride).common(window)
-            outer = visible.within(window)
-            if number in self._lost:
-                color[outer.rows, outer.columns] = MID_GRAY
-                continue
-            grown = part.grown(model.synthesis_halo, self._grid.bounds)
-            if part.left == wanted.left:
-                self._forget_above(grown.top)
-            x_hat = model.synthesize(self.latent(grown), self._units)
-            inner = visible.within(grown.scaled(model.stride))
-            levels = to_uint8(x_hat[..., inner.rows, inner.columns], is_gray=is_gray)
-            color[outer.rows, outer.columns] = levels
-        return color
+    def _pixels(self, window: Region) -> Pixels:
+        model, is_gray = self._model, self.mode.is_gray
+        grown = window.covered_by(model.stride).grown(model.synthesis_halo, self._grid.bounds)
+        x_hat = model.synthesize(self.latent(grown), self._units)
+        inner = window.within(grown.scaled(model.stride))
+        levels = to_uint8(x_hat[..., inner.rows, inner.columns], is_gray=is_gray)
+        squares = self._grid.at(1)
+        for number in self._lost:
+            common = squares.tile_at(number).common(window).within(window)
+            levels[common.rows, common.columns] = MID_GRAY
+        return levels
 
-    def _tile_latent(self, number: int) -> tuple[Region, Tensor]:
-        if number not in self._latents:
-            symbols = self.symbols(number)
-            y_hat = self._model.dequantize(symbols.y, symbols.z, self._units)
-            self._latents[number] = self._grid.tile_at(number), y_hat
-        return self._latents[number]
-
-    def _forget_above(self, row: int) -> None:
-        """Drop the latents of tiles that end above a row: memory is bounded by rows of tiles."""
-        self._latents = {
-            number: (tile, y_hat)
-            for number, (tile, y_hat) in self._latents.items()
-            if tile.top + tile.height > row
-        }
+    def _tile_latent(self, number: int) -> Tensor | None:
+        if number in self._lost:
+            return None
+        symbols = self.symbols(number)
+        return self._model.dequantize(symbols.y, symbols.z, self._units)
 
 
 def to_uint8(x_hat: Tensor, *, is_gray: bool) -> Pixels:

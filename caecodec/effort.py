@@ -13,10 +13,11 @@ from caecodec.config import MAX_EFFORT, MIN_EFFORT, rd_lambda
 from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ConfigError
 from caecodec.metrics import MAX_LEVEL
+from caecodec.mosaic import Mosaic
 from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.rounding import DEAD_ZONE_COST, DeadZones, Rounding, nearest
 from caecodec.tables import CodingTables, IntArray
-from caecodec.tiles import Region
+from caecodec.tiles import Region, TileGrid
 
 STRENGTHS = (14.0, DEAD_ZONE_COST, 40.0)
 """Dead zone costs among which efforts 4 and up choose."""
@@ -107,15 +108,14 @@ class Surroundings:
     further; both are here, so that a tile is judged as the decoder will show it.
     """
 
-    def __init__(self, model: FrozenModel, canvas: Tensor, tile: Region) -> None:
-        """Cut the window of a tile out of the whole image's y_hat (1, M, h, w)."""
+    def __init__(self, model: FrozenModel, mosaic: Mosaic, grid: TileGrid, tile: Region) -> None:
+        """Cut the window of a tile out of the image's latents."""
         halo = model.synthesis_halo
-        bounds = Region(0, 0, canvas.shape[-2], canvas.shape[-1])
         self._model = model
-        outer = tile.grown(2 * halo, bounds)
-        self._latents = canvas[..., outer.rows, outer.columns]
+        outer = tile.grown(2 * halo, grid.bounds)
+        self._latents = mosaic.cut(outer)
         self._inner = tile.within(outer)
-        reached = tile.grown(halo, bounds)
+        reached = tile.grown(halo, grid.bounds)
         self.pixels = reached.scaled(model.stride)
         """The pixels that the tile reaches, in the image, padding included."""
         self._window = reached.within(outer).scaled(model.stride)

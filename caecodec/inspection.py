@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from caecodec.container import HEADER_BYTES, box_sizes, unpack_header
+from caecodec.container import HEADER_BYTES, MAX_SIDE, box_sizes, unpack_header
 from caecodec.errors import CodecError
 from caecodec.weights import model_name
 
@@ -54,9 +54,9 @@ def info(source: bytes | str | Path) -> FileInfo:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
         raise CodecError(f"cannot read {source!s}: {error.strerror}") from error
-    header = unpack_header(data)
+    header = unpack_header(data, size_limit=MAX_SIDE**2)  # nothing is allocated here
     box_bytes = {"header": HEADER_BYTES}
-    for kind, size in box_sizes(data):
+    for kind, size in box_sizes(data, header):
         box_bytes[kind] = box_bytes.get(kind, 0) + size
     return FileInfo(
         width=header.width,

@@ -12,6 +12,9 @@ from caecodec.errors import ImageError
 MAX_LEVEL = 255
 """Largest value of a pixel's channel."""
 
+_STRIP = 256
+"""Rows taken at once: bounds the memory of differences."""
+
 
 def psnr(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> float:
     """Return the peak signal-to-noise ratio over all pixels and channels together.
@@ -32,11 +35,18 @@ def psnr(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> fl
         _require_pixels(image)
     if reference.shape != decoded.shape:
         raise ImageError(f"decoded shape is {decoded.shape}, expected {reference.shape}")
-    difference = reference.astype(np.int32) - decoded.astype(np.int32)
-    squares = int(np.sum(difference * difference, dtype=np.int64))
+    squares = sum(
+        _squares(reference[top : top + _STRIP], decoded[top : top + _STRIP])
+        for top in range(0, len(reference), _STRIP)
+    )
     if squares == 0:
         return math.inf
-    return 10 * math.log10(MAX_LEVEL**2 * difference.size / squares)
+    return 10 * math.log10(MAX_LEVEL**2 * reference.size / squares)
+
+
+def _squares(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> int:
+    difference = reference.astype(np.int32) - decoded.astype(np.int32)
+    return int(np.sum(difference * difference, dtype=np.int64))
 
 
 def _require_pixels(image: npt.NDArray[np.uint8]) -> None:

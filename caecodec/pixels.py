@@ -5,10 +5,11 @@ Nothing is converted silently: an image that cannot be stored as it is raises Im
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from caecodec.container import MAX_PIXELS, MAX_SIDE, METADATA_BOXES, Mode
+from caecodec.container import MAX_SIDE, METADATA_BOXES, SIZE_LIMIT, Mode, check_size
 from caecodec.errors import FormatError, ImageError
+from caecodec.tiles import Region
 
 Pixels = NDArray[np.uint8]
 ImageLike = Image.Image | Pixels
@@ -45,29 +47,63 @@ _WEBP_MAX_SIDE = 16_383
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An image taken apart for coding.
+    """An image ready for coding; its pixels stay where they are until a part is asked for.
 
     Attributes:
         mode: channels.
-        color: uint8 (H, W) for L and LA, (H, W, 3) for RGB and RGBA.
-        alpha: uint8 (H, W), or None.
+        source: an image of this mode, or uint8 (H, W) or (H, W, channels).
         metadata: any of icc_profile, exif (without the JPEG prefix), xmp, verbatim.
     """
 
     mode: Mode
-    color: Pixels
-    alpha: Pixels | None
+    source: ImageLike
     metadata: dict[str, bytes]
 
+    @property
+    def whole(self) -> Region:
+        """All of it, in pixels."""
+        if isinstance(self.source, Image.Image):
+            return Region(0, 0, self.source.height, self.source.width)
+        return Region(0, 0, *self.source.shape[:2])
 
-def open_image(source: Path | BinaryIO, name: str) -> Image.Image:
+    def part(self, window: Region) -> Pixels:
+        """Return the colour of a window, cut at the image's edge: (h, w) for L, LA; (h, w, 3)."""
+        levels = self._levels(window.common(self.whole))
+        if self.mode is Mode.LA:
+            return levels[..., 0]
+        return levels if self.mode is Mode.L else levels[..., :3]
+
+    @property
+    def color(self) -> Pixels:
+        """The colour of the whole image."""
+        return self.part(self.whole)
+
+    @property
+    def alpha(self) -> Pixels | None:
+        """The alpha plane (H, W), if the mode has one."""
+        if not self.mode.has_alpha:
+            return None
+        if isinstance(self.source, Image.Image):
+            return np.asarray(self.source.getchannel("A"))
+        return self.source[..., -1]
+
+    def _levels(self, window: Region) -> Pixels:
+        if isinstance(self.source, np.ndarray):
+            return self.source[window.rows, window.columns]
+        left, top = window.left, window.top
+        return np.array(self.source.crop((left, top, left + window.width, top + window.height)))
+
+
+def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIMIT) -> Image.Image:
     """Open and decode an image file.
 
     Raises:
         ImageError: it does not exist, is no image, is damaged, or is of a kind that is refused.
+        LimitExceededError: more pixels than `size_limit`.
     """
     try:
-        with Image.open(source) as image:
+        with _pillow_limit(size_limit), Image.open(source) as image:
+            check_size(image.width, image.height, size_limit)
             _refuse(image)
             image.load()
             return image
@@ -82,7 +118,7 @@ def open_image(source: Path | BinaryIO, name: str) -> Image.Image:
 
 
 def take_apart(image: ImageLike) -> Picture:
-    """Split a PIL image or a uint8 array (H, W), (H, W, 3), (H, W, 4) into what a file stores.
+    """Take a PIL image or a uint8 array (H, W), (H, W, 3), (H, W, 4) as what a file stores.
 
     Raises:
         ImageError: a mode, shape or dtype that would need a silent conversion.
@@ -92,26 +128,16 @@ def take_apart(image: ImageLike) -> Picture:
     if not isinstance(image, Image.Image):
         raise ImageError(f"a {type(image).__name__}, expected a PIL image or a uint8 array")
     _refuse(image)
-    _check_size(image.width, image.height)
+    _check_sides(image.width, image.height)
     metadata = _metadata(image)
     target = _target_mode(image)
     plain = image if image.mode == target else image.convert(target)  # no copy of what fits
-    array = np.array(plain)
-    mode = Mode[plain.mode]
-    if not mode.has_alpha:
-        return Picture(mode, array, None, metadata)
-    color = array[..., 0] if mode is Mode.LA else array[..., :3]
-    return Picture(mode, np.ascontiguousarray(color), array[..., -1].copy(), metadata)
+    return Picture(Mode[target], plain, metadata)
 
 
-def put_together(picture: Picture) -> Image.Image:
-    """Inverse of `take_apart`; metadata goes to `info`."""
-    array = picture.color
-    if picture.alpha is not None:
-        array = np.dstack((array, picture.alpha))
-    image = Image.fromarray(array)
-    image.info.update(picture.metadata)
-    return image
+def with_alpha(color: Pixels, alpha: Pixels | None) -> Image.Image:
+    """Return an image of colour (H, W) or (H, W, 3), and alpha (H, W) if there is any."""
+    return Image.fromarray(color if alpha is None else np.dstack((color, alpha)))
 
 
 def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[str]:
@@ -129,12 +155,13 @@ def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[
     options = dict(_SAVE_OPTIONS.get(image_format, {}))
     kept = metadata if image_format in _KEEPS_METADATA else {}
     options |= _metadata_options(kept, image_format)
-    bare = image.copy()
-    bare.info = {}
+    info, image.info = image.info, {}  # what the options do not name is not written
     try:
-        bare.save(target, image_format, **options)
+        image.save(target, image_format, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ImageError(f"cannot write {image_format}: {_first_line(error)}") from error
+    finally:
+        image.info = info
     return sorted(set(metadata) - set(kept))
 
 
@@ -156,7 +183,8 @@ def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked
-            plane = Image.open(io.BytesIO(data), formats=("PNG", "WEBP"))
+            with _pillow_limit(width * height):
+                plane = Image.open(io.BytesIO(data), formats=("PNG", "WEBP"))
         with plane:
             if plane.size != (width, height):
                 raise FormatError(
@@ -181,10 +209,8 @@ def _from_array(array: Pixels) -> Picture:
         raise ImageError(
             f"an array of shape {array.shape}, expected (H, W), (H, W, 3) or (H, W, 4)"
         )
-    _check_size(width, height)
-    alpha = array[..., 3].copy() if channels == Mode.RGBA else None
-    color = array if channels == 1 else array[..., :3]
-    return Picture(Mode(channels), np.ascontiguousarray(color), alpha, {})
+    _check_sides(width, height)
+    return Picture(Mode(channels), array, {})
 
 
 def _refuse(image: Image.Image) -> None:
@@ -202,12 +228,21 @@ def _refuse(image: Image.Image) -> None:
         raise ImageError(f"colour mode {image.mode} is not supported: convert to RGB first")
 
 
-def _check_size(width: int, height: int) -> None:
-    if not 1 <= width <= MAX_SIDE or not 1 <= height <= MAX_SIDE or width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{width} x {height} pixels, expected 1 to {MAX_SIDE} a side and at most "
-            f"{MAX_PIXELS} in all"
-        )
+def _check_sides(width: int, height: int) -> None:
+    if not 1 <= width <= MAX_SIDE or not 1 <= height <= MAX_SIDE:
+        raise ImageError(f"{width} x {height} pixels, expected 1 to {MAX_SIDE} a side")
+
+
+@contextlib.contextmanager
+def _pillow_limit(size_limit: int) -> Iterator[None]:
+    """Let Pillow open images up to a limit above its own: its limit is a global."""
+    before = Image.MAX_IMAGE_PIXELS
+    if size_limit > SIZE_LIMIT:
+        Image.MAX_IMAGE_PIXELS = size_limit
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _target_mode(image: Image.Image) -> str:

@@ -8,6 +8,7 @@ from caecodec.container import (
     ALPHA_BOX,
     HEADER_BYTES,
     METADATA_BOXES,
+    SIZE_LIMIT,
     TILE_BOX,
     Box,
     Container,
@@ -41,7 +42,7 @@ class Remains:
     notes: tuple[str, ...]
 
 
-def salvage(data: bytes) -> Remains:
+def salvage(data: bytes, *, size_limit: int = SIZE_LIMIT) -> Remains:
     """Read every box that is whole.
 
     After a box whose length cannot be trusted, the tiles that follow are found from the end of the
@@ -49,8 +50,9 @@ def salvage(data: bytes) -> Remains:
 
     Raises:
         FormatError: the header is damaged, or a newer version made the file.
+        LimitExceededError: more pixels than `size_limit`.
     """
-    header = unpack_header(data)
+    header = unpack_header(data, size_limit=size_limit)
     count = len(header.grid)
     tiles: dict[int, Tile] = {}
     lost: dict[int, str] = {}

@@ -82,7 +82,8 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
 ) -> bytes:
     """Return a file that meets a target: a size from below, a PSNR from above.
 
-    The part of the analysis transform that no quality changes runs once.
+    The part of the analysis transform that no quality changes runs once, for images up to
+    `compression.MAX_STEM_PIXELS`.
 
     Args:
         codec: the model.
@@ -97,8 +98,8 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
         ImageError, ConfigError: as `Codec.compress`.
     """
     compression = codec.start(image, keep_stems=True)
-    color = compression.color
-    pixels = color.shape[0] * color.shape[1]
+    picture = compression.picture
+    pixels = picture.whole.width * picture.whole.height
     window = _window(target, pixels)
     parts = (1 - 0.8**count for count in itertools.count(1))  # how many files it takes is unknown
 
@@ -107,7 +108,7 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
         on_progress(next(parts))
         if target.psnr is None:
             return _Attempt(units, data, math.log(len(data)))
-        return _Attempt(units, data, psnr(color, take_apart(codec.decompress(data)).color))
+        return _Attempt(units, data, psnr(picture.color, take_apart(codec.decompress(data)).color))
 
     start = MAX_UNITS // 2
     if effort > SEARCH_EFFORT:

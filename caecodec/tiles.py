@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from caecodec.config import STRIDE
@@ -119,6 +120,29 @@ class TileGrid:
         for row in self._tiles_along(region.top, region.height):
             for column in self._tiles_along(region.left, region.width):
                 yield row * self.columns + column
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether tiles are best taken column by column: fewer of them are then held at once."""
+        return self.columns > self.rows
+
+    def scan(self) -> Iterator[int]:
+        """Yield the numbers of all tiles along the shorter side of the image first."""
+        if not self.is_wide:
+            return iter(range(len(self)))
+        pairs = itertools.product(range(self.columns), range(self.rows))
+        return (row * self.columns + column for column, row in pairs)
+
+    def squares(self, window: Region) -> Iterator[Region]:
+        """Yield squares of a tile's side that cover a window in pixels, in the order of `scan`.
+
+        They count from the window's first pixel and are cut at its edge.
+        """
+        tops = range(window.top, window.top + window.height, self._side)
+        lefts = range(window.left, window.left + window.width, self._side)
+        for first, second in itertools.product(*((lefts, tops) if self.is_wide else (tops, lefts))):
+            top, left = (second, first) if self.is_wide else (first, second)
+            yield Region(top, left, self._side, self._side).common(window)
 
     @property
     def _side(self) -> int:

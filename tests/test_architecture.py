@@ -18,7 +18,7 @@ LAYERS = [
     ["weights"],
     [
         *("codec", "compression", "decompression", "effort", "feature_maps", "inspection"),
-        "targets",
+        *("mosaic", "targets"),
     ],
     ["caecodec"],
     ["bench", "train"],
@@ -30,7 +30,10 @@ NN_ORDER = [
     *("frozen", "frozen_classic", "architectures", "layer_rows"),
 ]
 THIRD_PARTY = {
-    "torch": {"nn", "codec", "compression", "decompression", "effort", "train", "cli", "bench"},
+    "torch": {
+        *("nn", "codec", "compression", "decompression", "effort", "mosaic", "train", "cli"),
+        "bench",
+    },
     "constriction": {"entropy_coder"},
     "typer": {"cli"},
     "rich": {"cli", "bench"},

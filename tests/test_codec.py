@@ -10,8 +10,9 @@ import caecodec
 from caecodec.codec import Codec
 from caecodec.compression import to_unit
 from caecodec.decompression import Decompression, to_uint8
-from caecodec.errors import ConfigError, ImageError, UnknownModelError
+from caecodec.errors import ConfigError, ImageError, LimitExceededError, UnknownModelError
 from caecodec.metrics import psnr
+from caecodec.mosaic import Mosaic
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.tiles import Region
 
@@ -111,8 +112,8 @@ def test_tiles_leave_no_seam(tiled: Codec) -> None:
     with torch.inference_mode():
         y_hat = decompression.latent(header.grid.bounds)
         one_piece = whole._model.synthesize(y_hat, header.quality_units)[..., :150, :200]
-        pieces = decompression.pixels(Region(0, 0, 150, 200))
-    difference = to_uint8(one_piece, is_gray=False).astype(int) - pieces
+        whole_image = np.array(tiled.decompress(tiled.compress(image, quality=80)))
+    difference = to_uint8(one_piece, is_gray=False).astype(int) - whole_image
     assert np.abs(difference).max() <= 1
     assert np.count_nonzero(difference) < 20
 
@@ -130,6 +131,66 @@ def test_a_crop_is_the_same_part_of_the_whole(tiled: Codec, data: st.DataObject)
     difference = part - whole[y : y + height, x : x + width]
     assert np.abs(difference).max() <= 1
     assert np.count_nonzero(difference) <= 0.01 * difference.size
+
+
+@LAW
+@given(data=st.data())
+def test_a_reduced_image_is_the_means_of_the_whole(tiled: Codec, data: st.DataObject) -> None:
+    image = synthetic_image(230, 170, 8)
+    file = tiled.compress(np.dstack((image, image[..., 0])), quality=60)
+    x, y = data.draw(st.integers(0, 229)), data.draw(st.integers(0, 169))
+    width, height = data.draw(st.integers(1, 230 - x)), data.draw(st.integers(1, 170 - y))
+    factor = data.draw(st.sampled_from([2, 4, 8]))
+    crop = (x, y, width, height)
+    expected = np.array(tiled.decompress(file, crop=crop).reduce(factor)).astype(int)
+    found = np.array(tiled.decompress(file, crop=crop, reduce=factor)).astype(int)
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_another_reduction_is_refused(toy: Codec, photo: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match="expected one of"):
+        toy.decompress(toy.compress(photo), reduce=3)
+
+
+@pytest.mark.parametrize("sides", [(640, 128), (128, 640)])
+@pytest.mark.parametrize("effort", [3, 4])
+def test_few_tiles_of_a_long_image_are_held_at_once(
+    tiled: Codec, monkeypatch: pytest.MonkeyPatch, sides: tuple[int, int], effort: int
+) -> None:
+    held: list[int] = []
+    cut = Mosaic.cut
+
+    def spy(self: Mosaic, region: Region) -> torch.Tensor:
+        found = cut(self, region)
+        held.append(len(self._tiles))
+        return found
+
+    monkeypatch.setattr(Mosaic, "cut", spy)
+    image = synthetic_image(*sides, 9)  # 10 by 2 tiles of 64 pixels
+    data = tiled.compress(image, quality=60, effort=effort)
+    assert tiled.decompress(data).size == sides
+    assert max(held) <= 6
+    part = np.array(tiled.decompress(data, crop=(20, 30, 60, 50)))
+    assert np.abs(part.astype(int) - image[30:80, 20:80]).mean() < 12  # each tile in its place
+
+
+def test_progress_of_decoding_rises_to_1(tiled: Codec) -> None:
+    seen: list[float] = []
+    tiled.decompress(tiled.compress(synthetic_image(200, 150, 5)), on_progress=seen.append)
+    assert seen == sorted(seen)
+    assert len(seen) == 12
+    assert seen[-1] == 1
+
+
+def test_images_above_the_size_limit_are_refused_both_ways(photo: np.ndarray, toy: Codec) -> None:
+    strict = Codec(TOY, size_limit=90 * 70 - 1)
+    with pytest.raises(LimitExceededError, match="90 x 70"):
+        strict.compress(photo)
+    with pytest.raises(LimitExceededError, match="90 x 70"):
+        strict.decompress(toy.compress(photo))
+    with pytest.raises(LimitExceededError, match="90 x 70"):
+        strict.salvage(toy.compress(photo))
+    assert Codec(TOY, size_limit=90 * 70).decompress(toy.compress(photo)).size == (90, 70)
 
 
 def test_a_crop_decodes_only_the_tiles_it_needs(

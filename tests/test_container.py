@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from caecodec.container import (
     HEADER_BYTES,
     MAX_METADATA,
-    MAX_PIXELS,
     MAX_SIDE,
     METADATA_BOXES,
+    SIZE_LIMIT,
     Container,
     Header,
     Mode,
@@ -51,7 +51,7 @@ def headers(draw: st.DrawFn) -> Header:
     tile_size = 2 ** draw(st.integers(2, 7))
     columns = draw(st.integers(1, min(MAX_TILES, -(-MAX_SIDE // (16 * tile_size)))))
     width = draw(st.integers(1, min(MAX_SIDE, 16 * tile_size * columns)))
-    most = min(MAX_SIDE, 16 * tile_size * (MAX_TILES // columns), MAX_PIXELS // width)
+    most = min(MAX_SIDE, 16 * tile_size * (MAX_TILES // columns), SIZE_LIMIT // width)
     sides = [width, draw(st.integers(1, most))]
     if draw(st.booleans()):
         sides.reverse()
@@ -252,7 +252,7 @@ def test_boxes_are_written_in_one_order_whatever_the_order_given() -> None:
     container = small(Mode.RGBA)
     rising = dict(sorted(container.metadata.items()))
     assert pack(dataclasses.replace(container, metadata=rising)) == pack(container)
-    kinds = [kind for kind, _ in box_sizes(pack(container))]
+    kinds = [kind for kind, _ in box_sizes(pack(container), container.header)]
     assert kinds == ["iccp", "exif", "xmp", "ALPH", "TILE", "TILE"]
 
 
@@ -260,7 +260,7 @@ def test_boxes_are_written_in_one_order_whatever_the_order_given() -> None:
 @given(containers())
 def test_box_sizes_and_header_add_up_to_the_file(container: Container) -> None:
     data = pack(container)
-    sizes = box_sizes(data)
+    sizes = box_sizes(data, container.header)
     assert HEADER_BYTES + sum(size for _, size in sizes) == len(data)
     assert sum(kind == "TILE" for kind, _ in sizes) == len(container.tiles)
 

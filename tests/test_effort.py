@@ -14,9 +14,10 @@ from caecodec.compression import to_unit
 from caecodec.config import MAX_EFFORT, MIN_EFFORT
 from caecodec.effort import Surroundings, bits_per_squared_error, effort_level
 from caecodec.errors import ConfigError
+from caecodec.mosaic import Mosaic
 from caecodec.nn.rounding import DeadZones, nearest
 from caecodec.tables import CodingTables
-from caecodec.tiles import Region
+from caecodec.tiles import Region, TileGrid
 
 LEVELS = range(MIN_EFFORT, MAX_EFFORT + 1)
 COST = 12.0
@@ -127,7 +128,9 @@ def test_a_tile_is_judged_by_all_the_pixels_it_reaches(toy: Codec, image: np.nda
     channels = toy.weights.config.latent_channels
     canvas = torch.randn((1, channels, 5, 6), generator=generator)
     tile = Region(1, 2, 2, 2)
-    around = Surroundings(toy._model, canvas, tile)
+    grid = TileGrid(96, 80, tile_size=8)
+    mosaic = Mosaic(grid, channels, lambda _: canvas)
+    around = Surroundings(toy._model, mosaic, grid, tile)
     x = to_unit(image)
 
     def whole(y_hat: torch.Tensor) -> float:

@@ -13,9 +13,9 @@ from caecodec.pixels import (
     decode_alpha,
     encode_alpha,
     open_image,
-    put_together,
     save_image,
     take_apart,
+    with_alpha,
 )
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -96,7 +96,9 @@ def test_plain_modes_keep_their_channels(mode: str, expected: Mode) -> None:
     picture = take_apart(image)
     assert picture.mode is expected
     assert (picture.alpha is not None) == expected.has_alpha
-    assert np.array_equal(np.array(put_together(picture)), np.array(image.convert(expected.name)))
+    assert np.array_equal(
+        np.array(with_alpha(picture.color, picture.alpha)), np.array(image.convert(expected.name))
+    )
 
 
 def test_a_palette_with_transparency_becomes_rgba() -> None:

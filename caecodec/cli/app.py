@@ -12,7 +12,7 @@ import typer
 
 from caecodec import __version__
 from caecodec.cli.console import reports_errors, say, stop
-from caecodec.cli.files import plan_jobs
+from caecodec.cli.files import Job, check_target, plan_jobs
 from caecodec.cli.model_commands import features, models
 from caecodec.cli.options import (
     Effort,
@@ -22,6 +22,7 @@ from caecodec.cli.options import (
     OutputFolder,
     Quality,
     Remove,
+    SizeLimit,
     VerifyWritten,
 )
 from caecodec.cli.train_commands import export, train
@@ -88,6 +89,7 @@ def compress(
     remove: Remove = False,
     force: Force = False,
     model: Model = None,
+    size_limit: SizeLimit = None,
 ) -> None:
     """Compress images to .cae files.
 
@@ -101,7 +103,7 @@ def compress(
       caecodec compress *.jpg -o compressed/
       cat photo.png | caecodec compress - - > photo.cae
     """
-    from caecodec.cli.coding import compress_all, parse_target  # noqa: PLC0415
+    from caecodec.cli.coding import compress_all, parse_size_limit, parse_target  # noqa: PLC0415
 
     target = parse_target(quality, target_size, target_bpp, target_psnr)
     jobs = plan_jobs(inputs, folder=output_dir, target_suffixes=[".cae"], default_suffix=".cae")
@@ -116,6 +118,7 @@ def compress(
         remove=remove,
         force=force,
         model=model,
+        size_limit=parse_size_limit(size_limit),
     )
 
 
@@ -134,12 +137,16 @@ def decompress(
             metavar="X,Y,W,H", help="Decode this part alone, in pixels from the top left."
         ),
     ] = None,
+    scale: Annotated[
+        str, typer.Option(metavar="1/2|1/4|1/8", help="Make a smaller image, in less memory.")
+    ] = "1",
     allow_partial: Annotated[
         bool,
         typer.Option("--allow-partial", help="Write what is intact of damaged files, and exit 1."),
     ] = False,
     force: Force = False,
     model: Model = None,
+    size_limit: SizeLimit = None,
 ) -> None:
     """Decompress .cae files to images.
 
@@ -151,20 +158,49 @@ def decompress(
       caecodec decompress photo.cae photo.webp
       caecodec decompress *.cae -o images/
       caecodec decompress photo.cae part.png --crop 200,100,640,480
+      caecodec decompress photo.cae small.png --scale 1/4
       caecodec decompress - - --format ppm < photo.cae | display
     """
-    from caecodec.cli.coding import decompress_all, parse_crop  # noqa: PLC0415
+    from caecodec.cli import coding  # noqa: PLC0415
     from caecodec.pixels import FORMATS  # noqa: PLC0415
 
-    window = parse_crop(crop)
     suffix = f".{output_format}" if output_format else None
     jobs = plan_jobs(
         inputs, folder=output_dir, target_suffixes=FORMATS, default_suffix=suffix or ".png"
     )
     _make_folder(output_dir)
-    decompress_all(
-        jobs, suffix=suffix, crop=window, allow_partial=allow_partial, force=force, model=model
+    coding.decompress_all(
+        jobs,
+        suffix=suffix,
+        crop=coding.parse_crop(crop),
+        reduce=coding.parse_scale(scale),
+        allow_partial=allow_partial,
+        force=force,
+        model=model,
+        size_limit=coding.parse_size_limit(size_limit),
     )
+
+
+@app.command()
+@reports_errors
+def thumbnail(
+    source: Annotated[str, typer.Argument(metavar="IN")],
+    target: Annotated[str, typer.Argument(metavar="OUT")],
+    size: Annotated[int, typer.Option(min=1, help="Longest side, in pixels.")] = 256,
+    model: Model = None,
+    size_limit: SizeLimit = None,
+) -> None:
+    """Write a small, upright picture of a .cae file, such as file managers show.
+
+    OUT is overwritten; it is a PNG unless its suffix says otherwise. Images are never enlarged.
+
+    Example: caecodec thumbnail photo.cae photo.png --size 512
+    """
+    from caecodec.cli.coding import make_thumbnail, parse_size_limit  # noqa: PLC0415
+
+    job = Job(source, target)
+    check_target(job, force=True)
+    make_thumbnail(job, size=size, model=model, size_limit=parse_size_limit(size_limit))
 
 
 @app.command()
@@ -175,6 +211,7 @@ def verify(
         bool, typer.Option("--deep", help="Also decode the symbols (loads the model).")
     ] = False,
     model: Model = None,
+    size_limit: SizeLimit = None,
 ) -> None:
     """Check that .cae files are whole, without writing anything; exit 1 if one is not.
 
@@ -185,9 +222,9 @@ def verify(
       caecodec verify *.cae
       caecodec verify --deep photo.cae
     """
-    from caecodec.cli.coding import verify_all  # noqa: PLC0415
+    from caecodec.cli.coding import parse_size_limit, verify_all  # noqa: PLC0415
 
-    verify_all(files, deep=deep, model=model)
+    verify_all(files, deep=deep, model=model, size_limit=parse_size_limit(size_limit))
 
 
 @app.command()

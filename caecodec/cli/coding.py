@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -14,21 +13,21 @@ from caecodec.cli.files import (
     PIPE,
     Job,
     check_target,
+    open_source,
     read_source,
     remove_source,
     write_target,
 )
-from caecodec.config import DEFAULT_QUALITY
-from caecodec.container import QUALITY_UNIT, unpack, unpack_header
+from caecodec.config import DEFAULT_QUALITY, REDUCTIONS
+from caecodec.container import QUALITY_UNIT, SIZE_LIMIT, unpack, unpack_header
 from caecodec.errors import ConfigError, FormatError
 from caecodec.pixels import FORMATS, decode_alpha, open_image, save_image
 from caecodec.targets import Target, compress_to
 
 if TYPE_CHECKING:
-    from caecodec.codec import Codec
+    from PIL import Image
 
-REFINING_EFFORT = 5
-"""From here on a single file takes long enough for a progress bar."""
+    from caecodec.codec import Codec
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -48,7 +47,7 @@ def parse_target(
     if len(given) > 1:
         raise ConfigError(f"{given[0]} and {given[1]} exclude each other: give one of them")
     if size is not None:
-        return Target(num_bytes=_parse_size(size))
+        return Target(num_bytes=_parse_number(size, "--target-size", "bytes such as 12k or 1.5M"))
     if bpp is None and psnr is None:
         return None
     return Target(bpp=bpp, psnr=psnr)
@@ -65,6 +64,7 @@ def compress_all(
     remove: bool,
     force: bool,
     model: str | None,
+    size_limit: int,
 ) -> None:
     """Compress every job's image to its quality, or to the target.
 
@@ -76,8 +76,8 @@ def compress_all(
 
     def work(job: Job, on_progress: Callable[[float], None]) -> str:
         check_target(job, force=force)
-        image = open_image(io.BytesIO(read_source(job.source)), job.source)
-        codec = _codec(model or "main")
+        image = open_image(open_source(job.source), job.source, size_limit=size_limit)
+        codec = _codec(model or "main", size_limit)
         started = time.perf_counter()
         if target:
             data = compress_to(
@@ -94,10 +94,13 @@ def compress_all(
         seconds = time.perf_counter() - started
 
         def approve(written: bytes) -> None:
-            if codec.decompress(written).size != image.size:
-                raise FormatError(f"what was written as {job.target} does not decode: kept nothing")
+            codec.decompress(written, reduce=8)  # all of it, in little memory
 
-        write_target(job.target, data, approve=approve if verify or remove else None)
+        write_target(
+            job.target,
+            lambda file: file.write(data),
+            approve=approve if verify or remove else None,
+        )
         if remove:
             remove_source(job.source)
         bpp = 8 * len(data) / (image.width * image.height)
@@ -105,7 +108,7 @@ def compress_all(
         facts = f"{len(data):,} bytes, {bpp:.3f} bpp, quality {quality_made:g}, {seconds:.2f} s"
         return _summary(job, facts)
 
-    run_jobs(jobs, work, is_slow=effort >= REFINING_EFFORT)
+    run_jobs(jobs, work)
 
 
 def parse_crop(text: str | None) -> tuple[int, int, int, int] | None:
@@ -128,32 +131,32 @@ def decompress_all(
     *,
     suffix: str | None,
     crop: tuple[int, int, int, int] | None,
+    reduce: int,
     allow_partial: bool,
     force: bool,
     model: str | None,
+    size_limit: int,
 ) -> None:
-    """Decompress every job's file, or a part of it, or what is intact of it.
+    """Decompress every job's file, or a part of it, or smaller, or what is intact of it.
 
     `suffix` names the format, or None for that of the output.
     """
-    if allow_partial and crop:
-        raise ConfigError("--crop and --allow-partial exclude each other: give one of them")
+    if allow_partial and (crop or reduce > 1):
+        raise ConfigError("--allow-partial takes the whole image: leave out --crop and --scale")
 
-    def work(job: Job, _: Callable[[float], None]) -> str:
+    def work(job: Job, on_progress: Callable[[float], None]) -> str:
         check_target(job, force=force)
         data = read_source(job.source)
-        codec = _codec(model) if model else _codec_of(data)
+        codec = _codec_for(data, model, size_limit)
         started = time.perf_counter()
         losses: list[str] = []
         if allow_partial:
             image, losses = codec.salvage(data)
         else:
-            image = codec.decompress(data, crop=crop)
+            image = codec.decompress(data, crop=crop, reduce=reduce, on_progress=on_progress)
         seconds = time.perf_counter() - started
-        buffer = io.BytesIO()
         default = ".png" if job.target == PIPE else Path(job.target).suffix
-        dropped = save_image(image, buffer, FORMATS[(suffix or default).lower()])
-        write_target(job.target, buffer.getvalue())
+        dropped = _write_image(job.target, image, suffix or default)
         if losses:
             raise FormatError(f"{job.target} written without what is lost: {'; '.join(losses)}")
         note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
@@ -162,42 +165,88 @@ def decompress_all(
     run_jobs(jobs, work)
 
 
-def verify_all(paths: Sequence[str], *, deep: bool, model: str | None) -> None:
+def make_thumbnail(job: Job, *, size: int, model: str | None, size_limit: int) -> None:
+    """Write an image of at most `size` pixels a side, upright, in the format of its suffix."""
+    from PIL import Image, ImageOps  # noqa: PLC0415 - after the arguments are known to be right
+
+    data = read_source(job.source)
+    codec = _codec_for(data, model, size_limit)
+    header = unpack_header(data, size_limit=size_limit)
+    longest = max(header.width, header.height)
+    reduce = max(factor for factor in REDUCTIONS if factor == 1 or longest >= factor * size)
+    image = ImageOps.exif_transpose(codec.decompress(data, reduce=reduce))
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    _write_image(job.target, image, Path(job.target).suffix)
+
+
+def _write_image(target: str, image: Image.Image, suffix: str) -> list[str]:
+    """Write in the format of a suffix (PNG for an unknown one); return what it cannot hold."""
+    dropped: list[str] = []
+    image_format = FORMATS.get(suffix.lower(), "PNG")
+    write_target(target, lambda file: dropped.extend(save_image(image, file, image_format)))
+    return dropped
+
+
+def verify_all(paths: Sequence[str], *, deep: bool, model: str | None, size_limit: int) -> None:
     """Check every file's framing, checksums and alpha; if deep, decode its symbols as well."""
 
     def work(job: Job, _: Callable[[float], None]) -> str:
         data = read_source(job.source)
-        container = unpack(data)
+        container = unpack(data, size_limit=size_limit)
         header, count = container.header, len(container.tiles)
         if container.alpha is not None:
             decode_alpha(container.alpha, header.width, header.height)
         if deep:
-            codec = _codec(model) if model else _codec_of(data)
-            codec.file_symbols(data)
+            _codec_for(data, model, size_limit).file_symbols(data)
         tiles = f"{count} tile{'s' if count > 1 else ''}{', symbols decoded' if deep else ''}"
         return f"{job.source}: whole, {header.width} x {header.height}, {tiles}"
 
     run_jobs([Job(path, PIPE) for path in paths], work)
 
 
-def _parse_size(text: str) -> int:
+def parse_scale(text: str) -> int:
+    """Return how many times smaller `--scale` makes an image.
+
+    Raises:
+        ConfigError: it is none of 1, 1/2, 1/4, 1/8.
+    """
+    scales = {"1" if factor == 1 else f"1/{factor}": factor for factor in REDUCTIONS}
+    if text.strip() not in scales:
+        raise ConfigError(f"--scale is {text!r}, expected one of {', '.join(scales)}")
+    return scales[text.strip()]
+
+
+def parse_size_limit(text: str | None) -> int:
+    """Return the pixels of `--size-limit`.
+
+    Raises:
+        ConfigError: it is not a number.
+    """
+    if text is None:
+        return SIZE_LIMIT
+    return _parse_number(text, "--size-limit", "pixels such as 200M or 1.5G")
+
+
+def _parse_number(text: str, option: str, expected: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?)b?", text.strip().lower())
     if match is None:
-        raise ConfigError(f"--target-size is {text!r}, expected bytes such as 12000, 12k or 1.5M")
+        raise ConfigError(f"{option} is {text!r}, expected {expected}")
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def _codec(model: str) -> Codec:
+def _codec(model: str, size_limit: int) -> Codec:
     from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
 
-    return shared_codec(model)
+    return shared_codec(model, size_limit=size_limit)
 
 
-def _codec_of(data: bytes) -> Codec:
-    unpack_header(data)  # before torch: a file that is not one is told at once
+def _codec_for(data: bytes, model: str | None, size_limit: int) -> Codec:
+    unpack_header(data, size_limit=size_limit)  # before torch: what is no file is told at once
+    if model:
+        return _codec(model, size_limit)
     from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
 
-    return codec_for(data)
+    return codec_for(data, size_limit=size_limit)
 
 
 def _summary(job: Job, facts: str) -> str:

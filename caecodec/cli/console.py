@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -16,6 +17,8 @@ from caecodec.errors import CodecError, ConfigError
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+PATIENCE = 1.0
+"""Seconds after which a single job gets a progress bar."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,29 +58,27 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    work: Callable[[Job, Callable[[float], None]], str],
-    *,
-    is_slow: bool = False,
-) -> None:
+def run_jobs(jobs: Sequence[Job], work: Callable[[Job, Callable[[float], None]], str]) -> None:
     """Do every job in this process; a failure does not stop the rest.
+
+    A bar shows the progress of several jobs, and of one that takes longer than PATIENCE seconds.
 
     Args:
         jobs: in order.
         work: does one job, tells the part of it that is done, and returns a line about it.
-        is_slow: show a bar for a single job, too.
 
     Raises:
         typer.Exit: code 1, after a list of the failures.
     """
     failures: list[tuple[Job, str]] = []
     with _bar() as bar:
-        task = bar.add_task("", total=len(jobs), visible=is_slow or len(jobs) > 1)
+        task = bar.add_task("", total=len(jobs), visible=len(jobs) > 1)
+        started = time.monotonic()
         for done, job in enumerate(jobs):
 
             def show(part: float, done: int = done) -> None:
-                bar.update(task, completed=done + part)
+                is_slow = time.monotonic() - started > PATIENCE
+                bar.update(task, completed=done + part, visible=is_slow or len(jobs) > 1)
 
             try:
                 bar.console.print(work(job, show), markup=False)

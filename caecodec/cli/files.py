@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from caecodec.errors import CodecError, ConfigError
 
 PIPE = "-"
+_KEPT_OF_NAME = 40
+"""Characters of the target's name in that of the temporary file, which is limited in length."""
 
 
 class FileError(CodecError):
@@ -49,12 +54,13 @@ def plan_jobs(
     jobs = [Job(path, _default_target(path, folder, default_suffix)) for path in paths]
     seen: dict[str, str] = {}
     for job in jobs:
-        if job.target in seen and job.target != PIPE:
+        target = os.path.realpath(job.target)  # two paths may lead to one file, through links
+        if target in seen:
             raise ConfigError(
-                f"{seen[job.target]} and {job.source} would both become {job.target}: "
+                f"{seen[target]} and {job.source} would both become {job.target}: "
                 "give them different names or folders"
             )
-        seen[job.target] = job.source
+        seen[target] = job.source
     return jobs
 
 
@@ -68,6 +74,11 @@ def read_source(source: str) -> bytes:
         return sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
     except OSError as error:
         raise FileError(f"cannot read {source}: {error.strerror}") from error
+
+
+def open_source(source: str) -> Path | BinaryIO:
+    """Return where an image is read from: the file itself, or what stdin holds."""
+    return io.BytesIO(read_source(PIPE)) if source == PIPE else Path(source)
 
 
 def check_target(job: Job, *, force: bool) -> None:
@@ -92,36 +103,51 @@ def check_target(job: Job, *, force: bool) -> None:
 
 
 def write_target(
-    target: str, data: bytes, *, approve: Callable[[bytes], None] | None = None
+    target: str,
+    write: Callable[[BinaryIO], object],
+    *,
+    approve: Callable[[bytes], None] | None = None,
 ) -> None:
     """Write to stdout, or to a temporary file beside the target that then takes its name.
 
     Args:
         target: path or `-`.
-        data: the whole content.
+        write: writes the whole content to a file.
         approve: sees what is read back from the temporary file, and raises if it is not right.
 
     Raises:
-        FileError: it cannot be written; nothing is left behind under the target's name.
+        FileError: it cannot be written; nothing partial is left under the target's name.
     """
     try:
         if target == PIPE:
-            sys.stdout.buffer.write(data)
+            buffer = io.BytesIO()  # all or nothing
+            write(buffer)
+            sys.stdout.buffer.write(buffer.getbuffer())
             sys.stdout.buffer.flush()
         else:
-            _replace(Path(target), data, approve)
+            _replace(Path(target), write, approve)
     except OSError as error:
         raise FileError(f"cannot write {target}: {error.strerror}") from error
 
 
-def _replace(target: Path, data: bytes, approve: Callable[[bytes], None] | None) -> None:
-    target = target.resolve()  # through a link, the file it names is the one replaced
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
+class _Writer(io.BufferedWriter):
+    """A file that hides its number: Pillow would write to that, and miss what a full disk cuts."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+
+def _replace(
+    target: Path, write: Callable[[BinaryIO], object], approve: Callable[[bytes], None] | None
+) -> None:
+    target = Path(os.path.realpath(target))  # through a link, the file it names is replaced
+    prefix = f".{target.name[:_KEPT_OF_NAME]}."
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".partial")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        with _Writer(io.FileIO(handle, "wb")) as file:
+            write(file)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(handle)
         if approve:
             approve(Path(name).read_bytes())
         Path(name).chmod(_mode_of(target))
@@ -130,6 +156,20 @@ def _replace(target: Path, data: bytes, approve: Callable[[bytes], None] | None)
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make new names outlast a power cut: a source may be removed next, on another disk."""
+    with contextlib.suppress(PermissionError):  # Windows opens no folder; some cannot be listed
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in {errno.EBADF, errno.EINVAL}:  # the file system has no such thing
+                raise
+        finally:
+            os.close(handle)
 
 
 def remove_source(source: str) -> None:

@@ -38,6 +38,12 @@ VerifyWritten = Annotated[
 Remove = Annotated[
     bool, typer.Option("--rm", help="Delete each input once its output is verified.")
 ]
+SizeLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS", help="Refuse larger images [default: 178956970]; 500M allows more."
+    ),
+]
 Model = Annotated[
     str | None, typer.Option("--model", help="Shipped model, or a .safetensors file.")
 ]

@@ -1,0 +1,61 @@
+"""The latents of an image, a few tiles at a time (layer 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from caecodec.tiles import Region, TileGrid
+
+
+class Mosaic:
+    """y_hat of every tile: made when a region first needs it, dropped when the scan has passed it.
+
+    Regions are asked for in the order of `TileGrid.scan`; two or three rows (of a wide image,
+    columns) of tiles are then held. What comes out of order is made again.
+    """
+
+    def __init__(self, grid: TileGrid, channels: int, make: Callable[[int], Tensor | None]) -> None:
+        """Start with no tile made.
+
+        Args:
+            grid: of the image, at the model's stride.
+            channels: M.
+            make: y_hat (1, M, h, w) of a tile by its number, or None for zeros.
+        """
+        self._grid = grid
+        self._channels = channels
+        self._make = make
+        self._tiles: dict[int, Tensor | None] = {}
+
+    def cut(self, region: Region) -> Tensor:
+        """Return y_hat (1, M, h, w) of a region in latent positions."""
+        self._drop_before(region)
+        y_hat = torch.zeros((1, self._channels, region.height, region.width))
+        y_hat = y_hat.contiguous(memory_format=torch.channels_last)
+        for number in self._grid.overlapping(region):
+            if number not in self._tiles:
+                self._tiles[number] = self._make(number)
+            latent = self._tiles[number]
+            if latent is None:
+                continue
+            tile = self._grid.tile_at(number)
+            common = tile.common(region)
+            here, there = common.within(region), common.within(tile)
+            y_hat[..., here.rows, here.columns] = latent[..., there.rows, there.columns]
+        return y_hat
+
+    def put(self, number: int, y_hat: Tensor) -> None:
+        """Replace a tile."""
+        self._tiles[number] = y_hat
+
+    def _drop_before(self, region: Region) -> None:
+        for number in list(self._tiles):
+            tile = self._grid.tile_at(number)
+            is_passed = tile.top + tile.height <= region.top
+            if self._grid.is_wide:
+                is_passed = tile.left + tile.width <= region.left
+            if is_passed:
+                del self._tiles[number]
