@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from caecodec.errors import ConfigError
 from caecodec.inspection import FileInfo, info
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from PIL import Image
 
     from caecodec.codec import Codec
@@ -32,7 +35,10 @@ __all__ = [
     "compress",
     "decompress",
     "features",
+    "imread",
+    "imwrite",
     "info",
+    "register_pillow_opener",
 ]
 
 
@@ -75,6 +81,7 @@ def decompress(
     data: bytes,
     *,
     crop: tuple[int, int, int, int] | None = None,
+    reduce: int = 1,
     model: str | Path | None = None,
 ) -> Image.Image:
     """Return the image of a `.cae` file; see `Codec.decompress`.
@@ -82,17 +89,56 @@ def decompress(
     Args:
         data: the whole file.
         crop: (x, y, width, height) in pixels, for a part of the image alone.
+        reduce: 1, 2, 4 or 8: how many times smaller to make the image, each way.
         model: path of the weights, for a file that no shipped model made.
 
     Raises:
         FormatError: the bytes are not a valid file.
         ModelError: the model that made the file is not at hand.
-        ConfigError: the crop is not inside the image.
+        ConfigError: the crop is not inside the image, or another `reduce`.
     """
     from caecodec.codec import codec_for, shared_codec  # noqa: PLC0415 - loads torch
 
     codec = codec_for(data) if model is None else shared_codec(model)
-    return codec.decompress(data, crop=crop)
+    return codec.decompress(data, crop=crop, reduce=reduce)
+
+
+def imread(path: str | Path) -> npt.NDArray[np.uint8]:
+    """Return the pixels of a `.cae` file: uint8 (H, W), (H, W, 2), (H, W, 3) or (H, W, 4).
+
+    Args:
+        path: of a file that a shipped model made.
+
+    Raises:
+        OSError: it cannot be read.
+        FormatError, UnknownModelError: as `decompress`.
+    """
+    import numpy as np  # noqa: PLC0415 - `import caecodec` is light
+
+    return np.array(decompress(Path(path).read_bytes()))
+
+
+def imwrite(
+    path: str | Path, image: ImageLike, *, quality: float = DEFAULT_QUALITY, **options: Any
+) -> None:
+    """Write an image as a `.cae` file; an older file of that name is replaced.
+
+    Args:
+        path: of the file.
+        image: as `compress`.
+        quality: 0..100.
+        options: of `compress`.
+
+    Raises:
+        OSError: it cannot be written.
+        ImageError, ConfigError: as `compress`.
+    """
+    Path(path).write_bytes(compress(image, quality=quality, **options))
+
+
+def register_pillow_opener() -> None:
+    """Let Pillow open and save `.cae` files, as `import caecodec.CaeImagePlugin` does."""
+    importlib.import_module("caecodec.CaeImagePlugin")
 
 
 def features(

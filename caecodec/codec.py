@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 
@@ -71,10 +72,8 @@ class Codec:
         self._coder = EntropyCoder(self.tables)
         self._model = build_model(weights.config, weights.tensors, head_dtype=head_dtype)
         search = SymbolSearch(self._model, self.tables)
-        self._size_limit = size_limit
-        self._encoder = Encoder(
-            self._model, self._coder, search, self.digest, tile_size, size_limit
-        )
+        self.size_limit = size_limit
+        self._encoder = Encoder(self._model, self._coder, search, self.digest, tile_size)
 
     def compress(
         self,
@@ -102,7 +101,7 @@ class Codec:
 
     def start(self, image: ImageLike, *, keep_stems: bool = False) -> Compression:
         """Return an image on its way to files of one or, with `keep_stems`, several qualities."""
-        return Compression(self._encoder, image, keep_stems=keep_stems)
+        return Compression(self._encoder, image, size_limit=self.size_limit, keep_stems=keep_stems)
 
     @torch.inference_mode()
     def decompress(
@@ -155,7 +154,7 @@ class Codec:
             FormatError: the header is damaged, or a newer version made the file.
             UnknownModelError: the file was made with another model.
         """
-        remains = salvage(data, size_limit=self._size_limit)
+        remains = salvage(data, size_limit=self.size_limit)
         container, lost = remains.container, dict(remains.lost_tiles)
         header, notes = container.header, list(remains.notes)
         self._check_model(header)
@@ -199,7 +198,7 @@ class Codec:
         return Decompression(Decoder(self._model, self._coder), container, lost)
 
     def _unpack(self, data: bytes) -> Container:
-        container = unpack(data, size_limit=self._size_limit)
+        container = unpack(data, size_limit=self.size_limit)
         self._check_model(container.header)
         return container
 
@@ -217,10 +216,18 @@ class Codec:
             )
 
 
-@functools.cache
 def shared_codec(model: str | Path = "main", *, size_limit: int = SIZE_LIMIT) -> Codec:
     """Return the codec of a model, loaded once per process."""
-    return Codec(model, size_limit=size_limit)
+    codec = _loaded(model)
+    if size_limit != codec.size_limit:
+        codec = copy.copy(codec)
+        codec.size_limit = size_limit
+    return codec
+
+
+@functools.cache
+def _loaded(model: str | Path) -> Codec:
+    return Codec(model)
 
 
 def codec_for(data: bytes, *, size_limit: int = SIZE_LIMIT) -> Codec:

@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 
 from caecodec.config import DEFAULT_EFFORT, MAX_QUALITY, MIN_QUALITY, Progress
-from caecodec.container import QUALITY_UNIT, Container, Header, Tile, check_size, pack
+from caecodec.container import (
+    QUALITY_UNIT,
+    SIZE_LIMIT,
+    Container,
+    Header,
+    Tile,
+    check_size,
+    pack,
+)
 from caecodec.effort import (
     Effort,
     Latent,
@@ -51,7 +59,6 @@ class Encoder(NamedTuple):
     search: SymbolSearch
     digest: bytes
     tile_size: int
-    size_limit: int
 
 
 MAX_STEM_PIXELS = 2**24
@@ -65,17 +72,24 @@ class Compression:
     analysis transform that no quality changes runs once for images up to MAX_STEM_PIXELS.
     """
 
-    def __init__(self, encoder: Encoder, image: ImageLike, *, keep_stems: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        image: ImageLike,
+        *,
+        size_limit: int = SIZE_LIMIT,
+        keep_stems: bool = False,
+    ) -> None:
         """Take the image apart.
 
         Raises:
             ImageError: the image is of a kind that is refused, or in colour and the model is not.
-            LimitExceededError: more pixels than the codec's size limit.
+            LimitExceededError: more pixels than `size_limit`.
         """
         self._encoder = encoder
         self.picture = take_apart(image)
         whole = self.picture.whole
-        check_size(whole.width, whole.height, encoder.size_limit)
+        check_size(whole.width, whole.height, size_limit)
         check_color(encoder.model, self.picture)
         alpha = self.picture.alpha
         self._alpha = None if alpha is None else encode_alpha(alpha)

@@ -7,7 +7,22 @@ import enum
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import IO
 
+from caecodec.boxes import (
+    ALPHA_BOX,
+    FRAME_BYTES,
+    METADATA_BOXES,
+    TILE_BOX,
+    Box,
+    box_at,
+    inflate,
+    name_of,
+    pack_box,
+    read_metadata,
+    skip_unknown,
+    whole,
+)
 from caecodec.errors import (
     BadMagicError,
     ChecksumMismatchError,
@@ -24,8 +39,6 @@ MAX_SIDE = 65_535
 SIZE_LIMIT = 178_956_970
 """Pixels of the largest image that is read or written unless a caller asks for more: Pillow's own
 limit, twice its MAX_IMAGE_PIXELS."""
-MAX_METADATA = 64 * 2**20
-"""Bytes of one metadata box, inflated."""
 DIGEST_BYTES = 8
 QUALITY_UNIT = 100
 """Header units per quality point."""
@@ -34,14 +47,9 @@ TILE_SIZES = (4, 8, 16, 32, 64, 128)
 """Sides of a tile, in units of 16 pixels."""
 
 _HEADER = struct.Struct("<BBHHH8sBB")  # 18 bytes after the magic, then the CRC-32
-_BOX = struct.Struct("<4sI")
 _CRC = struct.Struct("<I")
 _TILE = struct.Struct("<I")
 HEADER_BYTES = len(MAGIC) + _HEADER.size + _CRC.size
-
-TILE_BOX = b"TILE"
-ALPHA_BOX = b"ALPH"
-METADATA_BOXES = {"icc_profile": b"iccp", "exif": b"exif", "xmp": b"xmp "}
 
 
 class Mode(enum.IntEnum):
@@ -132,34 +140,16 @@ class Container:
     metadata: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
-class Box:
-    """One box of a file.
-
-    Attributes:
-        kind: its type.
-        content: what its frame holds.
-        offset, end: of its first byte in the file, and of the first one after it.
-        is_whole: whether its CRC-32 agrees.
-    """
-
-    kind: bytes
-    content: bytes
-    offset: int
-    end: int
-    is_whole: bool
-
-
 def pack(container: Container) -> bytes:
     """Return the bytes of a file: header, metadata, alpha, then the tiles."""
     parts = [container.header.pack()]
     for name, kind in METADATA_BOXES.items():
         if name in container.metadata:
-            parts.append(_pack_box(kind, zlib.compress(container.metadata[name], 9)))
+            parts.append(pack_box(kind, zlib.compress(container.metadata[name], 9)))
     if container.alpha is not None:
-        parts.append(_pack_box(ALPHA_BOX, container.alpha))
+        parts.append(pack_box(ALPHA_BOX, container.alpha))
     parts += [
-        _pack_box(TILE_BOX, _TILE.pack(tile.symbols_crc) + tile.payload) for tile in container.tiles
+        pack_box(TILE_BOX, _TILE.pack(tile.symbols_crc) + tile.payload) for tile in container.tiles
     ]
     return b"".join(parts)
 
@@ -219,6 +209,16 @@ def unpack_header(data: bytes, *, size_limit: int = SIZE_LIMIT) -> Header:
     return header
 
 
+def read_front(file: IO[bytes], *, size_limit: int = SIZE_LIMIT) -> tuple[Header, dict[str, bytes]]:
+    """Read the header and the metadata from a file's start, and nothing of its tiles.
+
+    Raises:
+        FormatError: as `unpack`.
+    """
+    header = unpack_header(file.read(HEADER_BYTES), size_limit=size_limit)
+    return header, read_metadata(file, HEADER_BYTES)
+
+
 def check_size(width: int, height: int, limit: int) -> None:
     """Refuse an image of more pixels than the limit.
 
@@ -235,31 +235,7 @@ def check_size(width: int, height: int, limit: int) -> None:
 def box_sizes(data: bytes, header: Header) -> list[tuple[str, int]]:
     """Return (type, bytes including its frame) of every box, in order; content is not checked."""
     boxes = _boxes(data, len(header.grid))
-    return [(_name(box), _BOX.size + len(box.content) + _CRC.size) for box in boxes]
-
-
-def box_at(data: bytes, offset: int) -> Box:
-    """Return the box whose frame starts at an offset; its CRC-32 need not agree.
-
-    Raises:
-        TruncatedError: the file ends before the box does.
-    """
-    if len(data) < offset + _BOX.size:
-        raise TruncatedError(f"the file ends at byte {len(data)} within a box at byte {offset}")
-    kind, length = _BOX.unpack_from(data, offset)
-    start, crc = offset + _BOX.size, offset + _BOX.size + length
-    end = crc + _CRC.size
-    if len(data) < end:
-        raise TruncatedError(
-            f"box {kind!r} at byte {offset} ends at byte {end}, the file at byte {len(data)}"
-        )
-    is_whole = _CRC.unpack_from(data, crc)[0] == zlib.crc32(memoryview(data)[offset:crc])
-    return Box(kind, data[start:crc], offset, end, is_whole)
-
-
-def describe(box: Box) -> str:
-    """Name a box by type and place."""
-    return f"box {box.kind!r} at byte {box.offset}"
+    return [(name_of(box), len(box.content) + FRAME_BYTES) for box in boxes]
 
 
 def _check_header(fields: tuple[int, int, int, int, int, bytes, int, int]) -> Header:
@@ -281,23 +257,16 @@ def _boxes(data: bytes, num_tiles: int) -> Iterator[Box]:
     """Yield the boxes up to the last tile; nothing may follow it."""
     offset = HEADER_BYTES
     while num_tiles:
-        if len(data) < offset + _BOX.size:
+        if len(data) < offset + FRAME_BYTES:
             raise TruncatedError(
                 f"the file ends at byte {len(data)} with {num_tiles} tiles missing"
             )
-        box = box_at(data, offset)
-        if not box.is_whole:
-            raise ChecksumMismatchError(f"{describe(box)} is damaged: its CRC-32 does not agree")
+        box = whole(box_at(data, offset))
         yield box
         num_tiles -= box.kind == TILE_BOX
         offset = box.end
     if offset != len(data):
         raise FormatError(f"{len(data) - offset} bytes follow the last tile, expected none")
-
-
-def _pack_box(kind: bytes, content: bytes) -> bytes:
-    data = _BOX.pack(kind, len(content)) + content
-    return data + _CRC.pack(zlib.crc32(data))
 
 
 def unpack_tile(box: Box) -> Tile:
@@ -309,36 +278,3 @@ def unpack_tile(box: Box) -> Tile:
         )
     (crc,) = _TILE.unpack_from(box.content)
     return Tile(crc, box.content[_TILE.size :])
-
-
-def inflate(box: Box) -> bytes:
-    """Return the metadata in a box."""
-    inflater = zlib.decompressobj()
-    try:
-        content = inflater.decompress(box.content, MAX_METADATA + 1)
-    except zlib.error as error:
-        raise FormatError(f"box {_name(box)} at byte {box.offset} is not zlib data") from error
-    if len(content) > MAX_METADATA:
-        raise LimitExceededError(
-            f"box {_name(box)} at byte {box.offset} inflates to more than {MAX_METADATA} bytes"
-        )
-    if not inflater.eof or inflater.unused_data:
-        raise FormatError(f"box {_name(box)} at byte {box.offset} is not one whole zlib stream")
-    return content
-
-
-def skip_unknown(box: Box) -> None:
-    """Let an optional box pass; its type starts with a lower-case letter."""
-    if box.kind in {TILE_BOX, ALPHA_BOX, *METADATA_BOXES.values()}:
-        raise FormatError(
-            f"box {_name(box)} at byte {box.offset} is repeated or does not fit the colour mode"
-        )
-    if not 97 <= box.kind[0] <= 122:
-        raise UnsupportedVersionError(
-            f"critical box {box.kind!r} at byte {box.offset} is unknown: "
-            "made by a newer version, upgrade caecodec"
-        )
-
-
-def _name(box: Box) -> str:
-    return box.kind.decode("latin-1").strip()

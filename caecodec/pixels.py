@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from caecodec.container import MAX_SIDE, METADATA_BOXES, SIZE_LIMIT, Mode, check_size
+from caecodec.boxes import METADATA_BOXES
+from caecodec.container import MAX_SIDE, SIZE_LIMIT, Mode, check_size
 from caecodec.errors import FormatError, ImageError
 from caecodec.tiles import Region
 

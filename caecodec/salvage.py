@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 
-from caecodec.container import (
+from caecodec.boxes import (
     ALPHA_BOX,
-    HEADER_BYTES,
     METADATA_BOXES,
-    SIZE_LIMIT,
     TILE_BOX,
     Box,
-    Container,
-    Tile,
     box_at,
     describe,
     inflate,
     skip_unknown,
+)
+from caecodec.container import (
+    HEADER_BYTES,
+    SIZE_LIMIT,
+    Container,
+    Tile,
     unpack_header,
     unpack_tile,
 )

@@ -13,7 +13,17 @@ import caecodec
 PACKAGE = Path(caecodec.__file__).parent
 LAYERS = [
     ["errors", "config"],
-    ["complexity", "container", "entropy_coder", "metrics", "pixels", "salvage", "tables", "tiles"],
+    [
+        "boxes",
+        "complexity",
+        "container",
+        "entropy_coder",
+        "metrics",
+        "pixels",
+        "salvage",
+        "tables",
+        "tiles",
+    ],
     ["nn"],
     ["weights"],
     [
@@ -21,7 +31,7 @@ LAYERS = [
         *("mosaic", "targets"),
     ],
     ["caecodec"],
-    ["bench", "train"],
+    ["CaeImagePlugin", "bench", "train"],
     ["cli"],
     ["__main__"],
 ]

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from caecodec.boxes import MAX_METADATA, METADATA_BOXES
 from caecodec.container import (
     HEADER_BYTES,
-    MAX_METADATA,
     MAX_SIDE,
-    METADATA_BOXES,
     SIZE_LIMIT,
     Container,
     Header,

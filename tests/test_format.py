@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from caecodec import errors
+from caecodec.boxes import MAX_METADATA, METADATA_BOXES
 from caecodec.codec import Codec
 from caecodec.config import ModelConfig
 from caecodec.container import (
     HEADER_BYTES,
-    MAX_METADATA,
-    METADATA_BOXES,
     SIZE_LIMIT,
     Header,
     Mode,

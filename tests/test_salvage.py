@@ -8,9 +8,10 @@ from make_golden import TOY, synthetic_image
 from PIL import Image
 from typer.testing import CliRunner
 
+from caecodec.boxes import box_at
 from caecodec.cli.app import app
 from caecodec.codec import Codec
-from caecodec.container import HEADER_BYTES, box_at
+from caecodec.container import HEADER_BYTES
 from caecodec.errors import CodecError, FormatError
 
 SIDE = 64

@@ -1,0 +1,113 @@
+"""`.cae` files in Pillow: importing this module registers the format (layer 5).
+
+Opening reads header and metadata; pixels are decoded, and torch is loaded, on first use.
+"""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+from PIL import Image, ImageFile
+
+from caecodec.boxes import METADATA_BOXES
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, REDUCTIONS
+from caecodec.container import MAGIC, MAX_SIDE, read_front
+from caecodec.errors import CodecError, FormatError
+
+FORMAT = "CAE"
+MIME_TYPE = "image/x-cae"
+
+
+class CaeImageFile(ImageFile.ImageFile):
+    """A `.cae` file as Pillow sees it; `draft` and `thumbnail` decode a smaller image."""
+
+    format = FORMAT
+    format_description = "caecodec, a learned image codec"
+
+    def _open(self) -> None:
+        assert self.fp is not None  # noqa: S101 - says so to the type checker, as Pillow does
+        try:  # Pillow's own rule on large images follows, not the codec's
+            header, metadata = read_front(self.fp, size_limit=MAX_SIDE**2)
+        except FormatError as error:
+            raise SyntaxError(str(error)) from error  # Pillow's word for: not of this format
+        self._size = header.width, header.height
+        self._mode = header.mode.name
+        self.info.update(metadata)
+        self._reduce = 1
+        self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self._size))]  # noqa: SLF001 - its protocol
+
+    def draft(
+        self,
+        mode: str | None,  # noqa: ARG002 - a file has one mode
+        size: tuple[int, int] | None,
+    ) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Decode at 1/2, 1/4 or 1/8 of the size, the smallest not below the one asked for.
+
+        Args:
+            mode: not looked at.
+            size: (width, height) in pixels.
+        """
+        if size is None or not self.tile or self._reduce > 1:
+            return None
+        fits = [
+            factor
+            for factor in REDUCTIONS
+            if factor == 1 or all(a >= factor * b for a, b in zip(self.size, size, strict=True))
+        ]
+        self._reduce = max(fits)
+        width, height = self.size
+        self._size = -(-width // self._reduce), -(-height // self._reduce)
+        return self.mode, (0, 0, width / self._reduce, height / self._reduce)
+
+    def load(self) -> Any:
+        """Decode the pixels.
+
+        Raises:
+            OSError: the file is damaged, or its model is not shipped.
+        """
+        if self.tile and self.fp is not None:
+            from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
+
+            self.fp.seek(0)
+            data = self.fp.read()
+            try:
+                codec = codec_for(data, size_limit=MAX_SIDE**2)
+                image = codec.decompress(data, reduce=self._reduce)
+            except CodecError as error:
+                raise OSError(f"cannot decode a {FORMAT} file: {error}") from error
+            self.im = image.im
+            self.tile = []
+            if self._exclusive_fp and self._close_exclusive_fp_after_loading:
+                self.fp.close()
+            self.fp = None
+        return Image.Image.load(self)
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(MAGIC)
+
+
+def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    """Write an image; options of `save`: quality, effort, and icc_profile, exif, xmp."""
+    del filename
+    from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
+
+    options = getattr(image, "encoderinfo", {})
+    if replaced := {name: options[name] for name in METADATA_BOXES if name in options}:
+        image = image.copy()
+        image.info.update(replaced)
+    try:
+        data = shared_codec().compress(
+            image,
+            quality=options.get("quality", DEFAULT_QUALITY),
+            effort=options.get("effort", DEFAULT_EFFORT),
+        )
+    except CodecError as error:
+        raise OSError(f"cannot write {FORMAT}: {error}") from error
+    file.write(data)
+
+
+Image.register_open(FORMAT, CaeImageFile, _accept)
+Image.register_save(FORMAT, _save)
+Image.register_extension(FORMAT, ".cae")
+Image.register_mime(FORMAT, MIME_TYPE)
