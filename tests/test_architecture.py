@@ -52,7 +52,7 @@ THIRD_PARTY = {
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 350
-MAX_FUNCTION = 60
+MAX_FUNCTION = 55
 
 
 def name_of(path: Path) -> str:
@@ -127,7 +127,8 @@ def test_files_and_functions_stay_short(path: Path) -> None:
     assert len(text.splitlines()) <= MAX_LINES
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION, node.name
+            first = node.body[0].lineno  # the options of a command are its arguments
+            assert (node.end_lineno or 0) - first < MAX_FUNCTION, node.name
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

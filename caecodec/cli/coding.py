@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from caecodec.cli.console import run_jobs
+from caecodec.cli.batch import Batch, Outcome, run_jobs
 from caecodec.cli.files import (
     PIPE,
     Job,
-    check_target,
     open_source,
     read_source,
     remove_source,
     write_target,
 )
-from caecodec.config import DEFAULT_QUALITY, REDUCTIONS
-from caecodec.container import QUALITY_UNIT, SIZE_LIMIT, unpack, unpack_header
+from caecodec.config import REDUCTIONS, Progress
+from caecodec.container import MAX_SIDE, SIZE_LIMIT, unpack, unpack_header
 from caecodec.errors import ConfigError, FormatError
-from caecodec.pixels import FORMATS, decode_alpha, open_image, save_image
+from caecodec.metrics import psnr
+from caecodec.pixels import FORMATS, decode_alpha, open_image, save_image, take_apart
 from caecodec.targets import Target, compress_to
 
 if TYPE_CHECKING:
@@ -53,62 +55,93 @@ def parse_target(
     return Target(bpp=bpp, psnr=psnr)
 
 
-def compress_all(
-    jobs: Sequence[Job],
-    *,
-    quality: float | None,
-    target: Target | None,
-    effort: int,
-    best_effort: bool,
-    verify: bool,
-    remove: bool,
-    force: bool,
-    model: str | None,
-    size_limit: int,
-) -> None:
-    """Compress every job's image to its quality, or to the target.
+@dataclasses.dataclass(frozen=True)
+class Compressing:
+    """What `compress` does with each image.
 
-    With `verify` or `remove`, a file counts as done when what was written decodes; `remove` then
-    deletes the input.
+    Attributes:
+        quality: 0..100, unless there is a target.
+        target: a size or a PSNR to reach instead.
+        effort: 1..9.
+        best_effort: take the nearest where the target is out of reach.
+        verify: a file counts as done when what was written decodes.
+        remove: delete the input then.
+        measures_psnr: decode, and say the PSNR.
+        model: name or path.
+        size_limit: pixels of the largest image.
     """
-    if (verify or remove) and any(PIPE in (job.source, job.target) for job in jobs):
+
+    quality: float
+    target: Target | None
+    effort: int
+    best_effort: bool
+    verify: bool
+    remove: bool
+    measures_psnr: bool
+    model: str
+    size_limit: int
+
+
+def compress_all(jobs: Sequence[Job], options: Compressing, batch: Batch) -> None:
+    """Compress every job's image to its quality, or to the target."""
+    is_checked = options.verify or options.remove
+    if is_checked and any(PIPE in (job.source, job.target) for job in jobs):
         raise ConfigError("--verify and --rm need files: a pipe cannot be read back or removed")
+    run_jobs(jobs, functools.partial(_compress, options), batch)
 
-    def work(job: Job, on_progress: Callable[[float], None]) -> str:
-        check_target(job, force=force)
-        image = open_image(open_source(job.source), job.source, size_limit=size_limit)
-        codec = _codec(model or "main", size_limit)
-        started = time.perf_counter()
-        if target:
-            data = compress_to(
-                codec,
-                image,
-                target=target,
-                effort=effort,
-                best_effort=best_effort,
-                on_progress=on_progress,
-            )
-        else:
-            chosen = DEFAULT_QUALITY if quality is None else quality
-            data = codec.compress(image, quality=chosen, effort=effort, on_progress=on_progress)
-        seconds = time.perf_counter() - started
 
-        def approve(written: bytes) -> None:
-            codec.decompress(written, reduce=8)  # all of it, in little memory
-
-        write_target(
-            job.target,
-            lambda file: file.write(data),
-            approve=approve if verify or remove else None,
+def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
+    image = open_image(open_source(job.source), job.source, size_limit=options.size_limit)
+    codec = _codec(options.model, options.size_limit)
+    started = time.perf_counter()
+    if options.target:
+        data = compress_to(
+            codec,
+            image,
+            target=options.target,
+            effort=options.effort,
+            best_effort=options.best_effort,
+            on_progress=on_progress,
         )
-        if remove:
-            remove_source(job.source)
-        bpp = 8 * len(data) / (image.width * image.height)
-        quality_made = unpack_header(data).quality_units / QUALITY_UNIT
-        facts = f"{len(data):,} bytes, {bpp:.3f} bpp, quality {quality_made:g}, {seconds:.2f} s"
-        return _summary(job, facts)
+    else:
+        data = codec.compress(
+            image, quality=options.quality, effort=options.effort, on_progress=on_progress
+        )
+    seconds = time.perf_counter() - started
+    is_checked = options.verify or options.remove
+    write_target(
+        job.target,
+        lambda file: file.write(data),
+        # decodes all of it, in little memory
+        approve=functools.partial(codec.decompress, reduce=8) if is_checked else None,
+    )
+    bytes_in = 0 if job.source == PIPE else Path(job.source).stat().st_size
+    if options.remove:
+        remove_source(job.source)
+    facts = _facts(data, seconds)
+    notes = [
+        f"{len(data):,} bytes, {facts['bpp']:.3f} bpp, quality {facts['quality']:g}",
+        f"{seconds:.2f} s",
+    ]
+    if options.measures_psnr:
+        decoded = take_apart(codec.decompress(data)).color
+        facts["psnr"] = round(psnr(take_apart(image).color, decoded), 4)
+        notes.insert(1, f"{facts['psnr']:.2f} dB")
+    pixels = image.width * image.height
+    return Outcome(_summary(job, ", ".join(notes)), facts, pixels, bytes_in, len(data))
 
-    run_jobs(jobs, work)
+
+def _facts(data: bytes, seconds: float) -> dict[str, Any]:
+    """Return what JSON says of a file."""
+    header = unpack_header(data, size_limit=MAX_SIDE**2)
+    return {
+        "width": header.width,
+        "height": header.height,
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (header.width * header.height),
+        "quality": header.quality,
+        "seconds": round(seconds, 4),
+    }
 
 
 def parse_crop(text: str | None) -> tuple[int, int, int, int] | None:
@@ -126,43 +159,57 @@ def parse_crop(text: str | None) -> tuple[int, int, int, int] | None:
     return x, y, width, height
 
 
-def decompress_all(
-    jobs: Sequence[Job],
-    *,
-    suffix: str | None,
-    crop: tuple[int, int, int, int] | None,
-    reduce: int,
-    allow_partial: bool,
-    force: bool,
-    model: str | None,
-    size_limit: int,
-) -> None:
-    """Decompress every job's file, or a part of it, or smaller, or what is intact of it.
+@dataclasses.dataclass(frozen=True)
+class Decompressing:
+    """What `decompress` does with each file.
 
-    `suffix` names the format, or None for that of the output.
+    Attributes:
+        suffix: of the format, or None for that of the output.
+        crop: x, y, width and height of the part, or None for all.
+        reduce: how many times smaller the image is made, each way.
+        allow_partial: write what is intact of a damaged file, and fail.
+        model: name or path, or None for that of the file.
+        size_limit: pixels of the largest image.
     """
-    if allow_partial and (crop or reduce > 1):
-        raise ConfigError("--allow-partial takes the whole image: leave out --crop and --scale")
 
-    def work(job: Job, on_progress: Callable[[float], None]) -> str:
-        check_target(job, force=force)
-        data = read_source(job.source)
-        codec = _codec_for(data, model, size_limit)
-        started = time.perf_counter()
-        losses: list[str] = []
-        if allow_partial:
-            image, losses = codec.salvage(data)
-        else:
-            image = codec.decompress(data, crop=crop, reduce=reduce, on_progress=on_progress)
-        seconds = time.perf_counter() - started
-        default = ".png" if job.target == PIPE else Path(job.target).suffix
-        dropped = _write_image(job.target, image, suffix or default)
-        if losses:
-            raise FormatError(f"{job.target} written without what is lost: {'; '.join(losses)}")
-        note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
-        return _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
+    suffix: str | None
+    crop: tuple[int, int, int, int] | None
+    reduce: int
+    allow_partial: bool
+    model: str | None
+    size_limit: int
 
-    run_jobs(jobs, work)
+    def __post_init__(self) -> None:
+        if self.allow_partial and (self.crop or self.reduce > 1):
+            raise ConfigError("--allow-partial takes the whole image: leave out --crop and --scale")
+
+
+def decompress_all(jobs: Sequence[Job], options: Decompressing, batch: Batch) -> None:
+    """Decompress every job's file, or a part of it, or smaller, or what is intact of it."""
+    run_jobs(jobs, functools.partial(_decompress, options), batch)
+
+
+def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outcome:
+    data = read_source(job.source)
+    codec = _codec_for(data, options.model, options.size_limit)
+    started = time.perf_counter()
+    losses: list[str] = []
+    if options.allow_partial:
+        image, losses = codec.salvage(data)
+    else:
+        image = codec.decompress(
+            data, crop=options.crop, reduce=options.reduce, on_progress=on_progress
+        )
+    seconds = time.perf_counter() - started
+    default = ".png" if job.target == PIPE else Path(job.target).suffix
+    dropped = _write_image(job.target, image, options.suffix or default)
+    if losses:
+        raise FormatError(f"{job.target} written without what is lost: {'; '.join(losses)}")
+    bytes_out = 0 if job.target == PIPE else Path(job.target).stat().st_size
+    note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
+    line = _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
+    pixels = image.width * image.height
+    return Outcome(line, _facts(data, seconds), pixels, len(data), bytes_out)
 
 
 def make_thumbnail(job: Job, *, size: int, model: str | None, size_limit: int) -> None:
@@ -187,11 +234,14 @@ def _write_image(target: str, image: Image.Image, suffix: str) -> list[str]:
     return dropped
 
 
-def verify_all(paths: Sequence[str], *, deep: bool, model: str | None, size_limit: int) -> None:
+def verify_all(
+    paths: Sequence[str], *, deep: bool, model: str | None, size_limit: int, batch: Batch
+) -> None:
     """Check every file's framing, checksums and alpha; if deep, decode its symbols as well."""
 
-    def work(job: Job, _: Callable[[float], None]) -> str:
+    def work(job: Job, _: Progress) -> Outcome:
         data = read_source(job.source)
+        started = time.perf_counter()
         container = unpack(data, size_limit=size_limit)
         header, count = container.header, len(container.tiles)
         if container.alpha is not None:
@@ -199,9 +249,11 @@ def verify_all(paths: Sequence[str], *, deep: bool, model: str | None, size_limi
         if deep:
             _codec_for(data, model, size_limit).file_symbols(data)
         tiles = f"{count} tile{'s' if count > 1 else ''}{', symbols decoded' if deep else ''}"
-        return f"{job.source}: whole, {header.width} x {header.height}, {tiles}"
+        line = f"{job.source}: whole, {header.width} x {header.height}, {tiles}"
+        facts = _facts(data, time.perf_counter() - started)
+        return Outcome(line, facts, header.width * header.height, len(data))
 
-    run_jobs([Job(path, PIPE) for path in paths], work)
+    run_jobs([Job(path, "") for path in paths], work, batch)
 
 
 def parse_scale(text: str) -> int:

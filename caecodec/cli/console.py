@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from caecodec.cli.files import Job
 from caecodec.errors import CodecError, ConfigError
 
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
-PATIENCE = 1.0
-"""Seconds after which a single job gets a progress bar."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,41 +54,6 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def run_jobs(jobs: Sequence[Job], work: Callable[[Job, Callable[[float], None]], str]) -> None:
-    """Do every job in this process; a failure does not stop the rest.
-
-    A bar shows the progress of several jobs, and of one that takes longer than PATIENCE seconds.
-
-    Args:
-        jobs: in order.
-        work: does one job, tells the part of it that is done, and returns a line about it.
-
-    Raises:
-        typer.Exit: code 1, after a list of the failures.
-    """
-    failures: list[tuple[Job, str]] = []
-    with _bar() as bar:
-        task = bar.add_task("", total=len(jobs), visible=len(jobs) > 1)
-        started = time.monotonic()
-        for done, job in enumerate(jobs):
-
-            def show(part: float, done: int = done) -> None:
-                is_slow = time.monotonic() - started > PATIENCE
-                bar.update(task, completed=done + part, visible=is_slow or len(jobs) > 1)
-
-            try:
-                bar.console.print(work(job, show), markup=False)
-            except (CodecError, OSError, MemoryError) as error:
-                failures.append((job, str(error) or type(error).__name__))
-            show(1.0)
-    for job, message in failures:
-        say(f"error: {message}" if job.source in message else f"error: {job.source}: {message}")
-    if failures:
-        if len(jobs) > 1:
-            say(f"{len(failures)} of {len(jobs)} files failed")
-        raise typer.Exit(FAILED)
-
-
 def training_bar() -> Progress:
     """Return a bar with the columns `loss`, `bpp`, `psnr` and `step`."""
     return Progress(
@@ -105,12 +66,13 @@ def training_bar() -> Progress:
     )
 
 
-def _bar() -> Progress:
+def progress_bar(*, is_shown: bool) -> Progress:
+    """Return a bar of jobs; it shows on a terminal only."""
     return Progress(
         BarColumn(),
         TextColumn("{task.completed:.1f}/{task.total}"),
         TimeRemainingColumn(),
         console=stderr,
         transient=True,
-        disable=not stderr.is_terminal,
+        disable=not (is_shown and stderr.is_terminal),
     )

@@ -1,4 +1,4 @@
-"""From arguments to files: which output belongs to which input; written whole or not at all."""
+"""Files in and out: written whole or not at all, never over something by accident."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from caecodec.errors import CodecError, ConfigError
+from caecodec.errors import CodecError
 
 PIPE = "-"
 _KEPT_OF_NAME = 40
@@ -26,42 +26,17 @@ class FileError(CodecError):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One input and its output; `-` is a pipe."""
+    """One input and its output.
+
+    Attributes:
+        source: path, or `-` for stdin.
+        target: path, `-` for stdout, or "" where nothing is written.
+        makes_folder: make the target's folder if it is not there.
+    """
 
     source: str
     target: str
-
-
-def plan_jobs(
-    paths: Sequence[str],
-    *,
-    folder: Path | None,
-    target_suffixes: Iterable[str],
-    default_suffix: str,
-) -> list[Job]:
-    """Pair every input with its output.
-
-    Exactly two paths whose second ends in one of `target_suffixes`, or is `-`, mean IN OUT;
-    otherwise all are inputs, and outputs go beside them or into `folder`, with `default_suffix`.
-
-    Raises:
-        ConfigError: a pipe among several inputs, or two inputs with the same output.
-    """
-    if folder is None and len(paths) == 2 and _is_target(paths[1], target_suffixes):
-        return [Job(paths[0], paths[1])]
-    if PIPE in paths and (len(paths) > 1 or folder):
-        raise ConfigError("- (a pipe) takes one input and one output")
-    jobs = [Job(path, _default_target(path, folder, default_suffix)) for path in paths]
-    seen: dict[str, str] = {}
-    for job in jobs:
-        target = os.path.realpath(job.target)  # two paths may lead to one file, through links
-        if target in seen:
-            raise ConfigError(
-                f"{seen[target]} and {job.source} would both become {job.target}: "
-                "give them different names or folders"
-            )
-        seen[target] = job.source
-    return jobs
+    makes_folder: bool = False
 
 
 def read_source(source: str) -> bytes:
@@ -87,6 +62,8 @@ def check_target(job: Job, *, force: bool) -> None:
     Raises:
         FileError: it exists and `force` is not set, it is the input, or stdout is a terminal.
     """
+    if not job.target:
+        return
     if job.target == PIPE:
         if sys.stdout.isatty():
             raise FileError("stdout is a terminal: redirect it or give an output file")
@@ -106,14 +83,15 @@ def write_target(
     target: str,
     write: Callable[[BinaryIO], object],
     *,
-    approve: Callable[[bytes], None] | None = None,
+    approve: Callable[[bytes], object] | None = None,
 ) -> None:
     """Write to stdout, or to a temporary file beside the target that then takes its name.
 
     Args:
         target: path or `-`.
         write: writes the whole content to a file.
-        approve: sees what is read back from the temporary file, and raises if it is not right.
+        approve: sees what is read back from the temporary file, and raises if it is not right;
+            with it, the new name is on disk on return.
 
     Raises:
         FileError: it cannot be written; nothing partial is left under the target's name.
@@ -138,7 +116,7 @@ class _Writer(io.BufferedWriter):
 
 
 def _replace(
-    target: Path, write: Callable[[BinaryIO], object], approve: Callable[[bytes], None] | None
+    target: Path, write: Callable[[BinaryIO], object], approve: Callable[[bytes], object] | None
 ) -> None:
     target = Path(os.path.realpath(target))  # through a link, the file it names is replaced
     prefix = f".{target.name[:_KEPT_OF_NAME]}."
@@ -156,7 +134,8 @@ def _replace(
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
-    _sync_folder(target.parent)
+    if approve:
+        _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -191,14 +170,3 @@ def _mode_of(target: Path) -> int:
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
-
-
-def _is_target(path: str, suffixes: Iterable[str]) -> bool:
-    return path == PIPE or Path(path).suffix.lower() in set(suffixes)
-
-
-def _default_target(path: str, folder: Path | None, suffix: str) -> str:
-    if path == PIPE:
-        return PIPE
-    target = Path(path).with_suffix(suffix)
-    return str(folder / target.name if folder else target)

@@ -7,13 +7,45 @@ from typing import Annotated
 
 import typer
 
+from caecodec.cli.batch import ProgressStyle
 from caecodec.config import MAX_EFFORT, MIN_EFFORT
 
 Inputs = Annotated[
-    list[str], typer.Argument(metavar="IN... [OUT]", help="Files, or - for stdin and stdout.")
+    list[str] | None,
+    typer.Argument(
+        metavar="IN... [OUT]",
+        help="Files, quoted globs such as '**/*.png', folders with -r, or - for stdin and stdout.",
+    ),
 ]
 OutputFolder = Annotated[
     Path | None, typer.Option("-o", "--output-dir", help="Folder for the outputs of all inputs.")
+]
+MirrorFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the outputs, each below the path of its input as given."),
+]
+Recursive = Annotated[
+    bool,
+    typer.Option("-r", "--recursive", help="Take folders, and what is below; -o keeps their tree."),
+]
+Filelist = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Take inputs from a file, one a line."),
+]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out inputs whose output exists.")
+]
+DryRun = Annotated[
+    bool, typer.Option("-n", "--dry-run", help="Say what would be done, and write nothing.")
+]
+Workers = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files at a time.")]
+Preserve = Annotated[
+    bool, typer.Option("--preserve", help="Give outputs the times and permissions of inputs.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a file on stdout.")]
+Progress = Annotated[
+    ProgressStyle,
+    typer.Option(help="A line a file and a bar; the bar; counted lines; only errors."),
 ]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite outputs that exist.")]
 Quality = Annotated[

@@ -1,0 +1,209 @@
+"""Many jobs, one after another or in threads: progress, results, a summary."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import enum
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from caecodec.cli.console import FAILED, progress_bar, say
+from caecodec.cli.files import PIPE, Job, check_target
+from caecodec.errors import CodecError, ConfigError
+
+PATIENCE = 1.0
+"""Seconds after which a single job gets a progress bar."""
+
+
+class ProgressStyle(enum.StrEnum):
+    """What is shown while a batch runs."""
+
+    auto = "auto"
+    bar = "bar"
+    plain = "plain"
+    none = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """How jobs are done.
+
+    Attributes:
+        force: overwrite outputs that exist.
+        skip_existing: leave such jobs out instead.
+        dry_run: say what would be done.
+        workers: jobs at a time.
+        preserve: give outputs the times and permissions of their inputs.
+        as_json: one JSON object a job on stdout.
+        progress: auto: a line a file, and a bar on a terminal; bar: the bar alone; plain: the
+            lines alone, counted; none: only errors.
+    """
+
+    force: bool = False
+    skip_existing: bool = False
+    dry_run: bool = False
+    workers: int = 1
+    preserve: bool = False
+    as_json: bool = False
+    progress: ProgressStyle = ProgressStyle.auto
+
+    def __post_init__(self) -> None:
+        if self.force and self.skip_existing:
+            raise ConfigError("--force and --skip-existing exclude each other: give one of them")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        line: about it, for people.
+        facts: about it, for JSON.
+        pixels: of the image.
+        bytes_in, bytes_out: of the files.
+    """
+
+    line: str
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pixels: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+Show = Callable[[float], None]
+Work = Callable[[Job, Show], Outcome]
+
+
+def run_jobs(jobs: Sequence[Job], work: Work, batch: Batch | None = None) -> None:
+    """Do every job; a failure does not stop the rest.
+
+    Args:
+        jobs: in order.
+        work: does one, and tells the part of it that is done.
+        batch: how.
+
+    Raises:
+        typer.Exit: code 1, after a list of the failures.
+        KeyboardInterrupt: once the jobs that had begun are done or undone.
+    """
+    _Run(jobs, work, batch or Batch()).go()
+
+
+class _Run:
+    def __init__(self, jobs: Sequence[Job], work: Work, batch: Batch) -> None:
+        self._jobs, self._work, self._batch = jobs, work, batch
+        if batch.as_json and any(job.target == PIPE for job in jobs):
+            raise ConfigError("--json writes to stdout: give the image another output")
+        self._started = time.monotonic()
+        self._outcomes: list[Outcome] = []
+        self._failures: list[tuple[Job, str]] = []
+        self._skipped = 0
+        self._parts = dict.fromkeys(range(len(jobs)), 0.0)
+        styles = {ProgressStyle.auto, ProgressStyle.bar}
+        self._bar = progress_bar(is_shown=batch.progress in styles)
+        self._has_lines = batch.progress in {ProgressStyle.auto, ProgressStyle.plain}
+
+    def go(self) -> None:
+        with self._bar:
+            self._task = self._bar.add_task("", total=len(self._jobs), visible=len(self._jobs) > 1)
+            for number, result in self._results():
+                self._take(self._jobs[number], result)
+                self._show(number, 1.0)
+        for job, message in self._failures:
+            named = message if job.source in message else f"{job.source}: {message}"
+            say(f"error: {named}")
+        if len(self._jobs) > 1 and not self._batch.dry_run:
+            say(self._summary())
+        if self._failures:
+            raise typer.Exit(FAILED)
+
+    def _results(self) -> Iterator[tuple[int, Outcome | str | None]]:
+        """Yield the number of each job and its outcome, its failure, or None if it is skipped."""
+        if self._batch.workers == 1:
+            yield from ((number, self._do(number)) for number in range(len(self._jobs)))
+            return
+        _share_cores(self._batch.workers)
+        pool = concurrent.futures.ThreadPoolExecutor(self._batch.workers)
+        try:
+            futures = {pool.submit(self._do, number): number for number in range(len(self._jobs))}
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _do(self, number: int) -> Outcome | str | None:
+        job = self._jobs[number]
+        try:
+            is_file = job.target not in {"", PIPE}
+            if self._batch.skip_existing and is_file and Path(job.target).exists():
+                return None
+            check_target(job, force=self._batch.force)
+            if self._batch.dry_run:
+                return Outcome(f"would make {job.target} from {job.source}")
+            if job.makes_folder:
+                Path(job.target).parent.mkdir(parents=True, exist_ok=True)
+            outcome = self._work(job, lambda part: self._show(number, part))
+            if self._batch.preserve and is_file and job.source != PIPE:
+                shutil.copystat(job.source, job.target)
+        except (CodecError, OSError, MemoryError) as error:
+            return str(error) or type(error).__name__
+        return outcome
+
+    def _take(self, job: Job, result: Outcome | str | None) -> None:
+        facts: dict[str, Any] = {"path": job.source, "output": job.target or None}
+        if result is None:
+            self._skipped += 1
+            facts["status"] = "skipped"
+            line = f"{job.target} exists: skipped"
+        elif isinstance(result, str):
+            self._failures.append((job, result))
+            facts |= {"status": "failed", "error": result}
+            line = ""
+        else:
+            self._outcomes.append(result)
+            facts |= {"status": "planned" if self._batch.dry_run else "done", **result.facts}
+            line = result.line
+        if self._batch.as_json:
+            typer.echo(json.dumps(facts))
+        elif line and self._has_lines:
+            done = len(self._outcomes) + len(self._failures) + self._skipped
+            is_counted = self._batch.progress is ProgressStyle.plain
+            count = f"{done}/{len(self._jobs)} " if is_counted else ""
+            self._bar.console.print(count + line, markup=False)
+
+    def _show(self, number: int, part: float) -> None:
+        self._parts[number] = part
+        is_slow = time.monotonic() - self._started > PATIENCE
+        done = sum(self._parts.values())
+        self._bar.update(self._task, completed=done, visible=is_slow or len(self._jobs) > 1)
+
+    def _summary(self) -> str:
+        bytes_in = sum(outcome.bytes_in for outcome in self._outcomes)
+        bytes_out = sum(outcome.bytes_out for outcome in self._outcomes)
+        pixels = sum(outcome.pixels for outcome in self._outcomes)
+        seconds = time.monotonic() - self._started
+        failed, total = len(self._failures), len(self._jobs)
+        counts = [f"{failed} of {total} files failed" if failed else f"{total} files"]
+        if pixels:
+            counts.append(f"{pixels / 1e6:.1f} megapixels")
+        if bytes_out:
+            ratio = max(bytes_in, bytes_out) / max(1, min(bytes_in, bytes_out))
+            counts.append(f"{bytes_in:,} bytes in, {bytes_out:,} out (a factor of {ratio:.1f})")
+        if self._skipped:
+            counts.append(f"{self._skipped} skipped")
+        return f"{', '.join(counts)}, {seconds:.1f} s"
+
+
+def _share_cores(workers: int) -> None:
+    """Let each of so many threads compute with its share of the cores."""
+    import torch  # noqa: PLC0415 - slow to load, and only batches of several workers need it here
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
