@@ -27,6 +27,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the examples and the files that the README's commands name."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     shutil.copy(ROOT / "examples" / "chelsea.png", tmp_path / "photo.png")
+    shutil.copytree(ROOT / "examples", tmp_path / "photos")
     with Image.open(tmp_path / "photo.png") as image:
         image.save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
@@ -53,13 +54,16 @@ def test_the_commands_of_use_it_work(workplace: Path) -> None:
     assert (workplace / "piped.cae").exists()
 
 
-def test_the_python_block_works(workplace: Path) -> None:
-    (code,) = blocks("python")
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    zip(blocks("python"), [r"[0-2]\.\d+", r"\(300, 451, 3\)"], strict=True),
+)
+def test_the_python_blocks_work(workplace: Path, code: str, printed: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=workplace
     )
     assert done.returncode == 0, done.stderr
-    assert 0.1 < float(done.stdout) < 3
+    assert re.fullmatch(printed, done.stdout.strip())
 
 
 def test_the_example_script_works(workplace: Path) -> None:
