@@ -56,7 +56,7 @@ def test_the_commands_of_use_it_work(workplace: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "printed"),
-    zip(blocks("python"), [r"[0-2]\.\d+", r"\(300, 451, 3\)"], strict=True),
+    list(zip(blocks("python"), [r"[0-2]\.\d+", r"\(300, 451, 3\)"], strict=True)),
 )
 def test_the_python_blocks_work(workplace: Path, code: str, printed: str) -> None:
     done = subprocess.run(
