@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from caecodec.boxes import METADATA_BOXES
 from caecodec.container import MAX_SIDE, SIZE_LIMIT, Mode, check_size
@@ -179,7 +179,7 @@ def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
     """Inverse of `encode_alpha`.
 
     Raises:
-        FormatError: not a PNG or WebP image of this size.
+        FormatError: not such a PNG or WebP image of this size.
     """
     try:
         with warnings.catch_warnings():
@@ -191,11 +191,23 @@ def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
                 raise FormatError(
                     f"alpha is {plane.width} x {plane.height}, expected {width} x {height}"
                 )
-            return np.array(plane.convert("L"))  # WebP has no gray: its three channels are equal
+            return _one_channel(plane)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise FormatError(
             f"the alpha box is not a PNG or WebP image: {_first_line(error)}"
         ) from error
+
+
+def _one_channel(plane: ImageFile.ImageFile) -> Pixels:
+    """Return what alpha may be: 8-bit gray, or, as WebP has no gray, three equal channels."""
+    raw_modes = {str(tile[3]) for tile in plane.tile} if plane.format == "PNG" else set()
+    if plane.format == "PNG" and plane.mode == "L" and raw_modes == {"L"}:
+        return np.array(plane)
+    if plane.mode == "RGB" and plane.format == "WEBP" and getattr(plane, "n_frames", 1) == 1:
+        channels = np.array(plane)
+        if (channels == channels[..., :1]).all():
+            return np.ascontiguousarray(channels[..., 0])
+    raise FormatError(f"the alpha box holds a {plane.mode} {plane.format}, expected 8-bit gray")
 
 
 def _from_array(array: Pixels) -> Picture:

@@ -57,6 +57,8 @@ def read_boxes(data: bytes) -> tuple[dict[str, int], list[bytes]]:
         check(crc == zlib.crc32(data[offset:end]), f"box {kind!r} is damaged")
         if kind == b"TILE":
             tiles.append(data[offset + 8 : end])
+        is_known = kind in (b"TILE", b"ALPH") or b"a" <= kind[:1] <= b"z"
+        check(is_known, f"box {kind!r} needs a newer reader")
         offset = end + 4
     return header, tiles
 

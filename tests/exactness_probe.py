@@ -1,28 +1,98 @@
-"""Decode a file in this process and print what must not depend on the machine. Run by a test."""
+"""Decode files in a process of its own and tell what must not depend on the machine.
+
+python tests/exactness_probe.py PIXELS.npz MODEL.safetensors... FILE.cae...
+
+The environment chooses: PROBE_THREADS, PROBE_HEAD (float64 or int64, the arithmetic of the scale
+head), and the instructions of ATen's element-wise kernels (ATEN_CPU_CAPABILITY), of oneDNN's
+convolutions (ONEDNN_MAX_CPU_ISA) and of MKL's products, the scale head's among them (MKL_CBWR).
+Used by tests/test_exactness.py and bench/exactness.py.
+"""
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from caecodec.codec import Codec
+from caecodec.container import unpack_header
+
+
+class Probed(NamedTuple):
+    """What one process found.
+
+    Attributes:
+        crcs: file's stem -> CRC-32 of its symbols and table indexes.
+        pixels: file's stem -> decoded image.
+        kernels: CRC-32 of float results on noise, by kernel: equal ones mean equal arithmetic.
+    """
+
+    crcs: dict[str, str]
+    pixels: dict[str, NDArray[np.uint8]]
+    kernels: dict[str, str]
+
+
+def probe(paths: Sequence[Path], environment: dict[str, str]) -> Probed:
+    """Decode files, whose models' weights are among the paths, in a fresh process."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "pixels.npz"
+        done = subprocess.run(
+            [sys.executable, __file__, out, *paths],
+            env=os.environ | environment,
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        with np.load(out) as pixels:
+            return Probed(**json.loads(done.stdout), pixels=dict(pixels))
 
 
 def main() -> None:
-    """Arguments: weights, .cae file, where to write the pixels."""
-    model, path, pixels = sys.argv[1:]
+    """Decode, write the pixels, print the rest."""
+    out, *paths = map(Path, sys.argv[1:])
     torch.set_num_threads(int(os.environ.get("PROBE_THREADS", "2")))
-    codec = Codec(model)
-    data = Path(path).read_bytes()
-    crc = 0
-    for symbols, indexes in codec.file_symbols(data):
-        crc = zlib.crc32(indexes.tobytes(), zlib.crc32(symbols.tobytes(), crc))
-    np.save(pixels, np.array(codec.decompress(data)))
-    print(json.dumps({"crc": crc, "cpu": torch.backends.cpu.get_cpu_capability()}))
+    head_dtype = getattr(torch, os.environ.get("PROBE_HEAD", "float64"))
+    models = [path for path in paths if path.suffix == ".safetensors"]
+    codecs = {
+        codec.digest: codec for codec in (Codec(path, head_dtype=head_dtype) for path in models)
+    }
+    crcs: dict[str, str] = {}
+    pixels: dict[str, Any] = {}
+    for path in paths:
+        if path in models:
+            continue
+        data, crc = path.read_bytes(), 0
+        codec = codecs[unpack_header(data).digest]
+        for symbols, indexes in codec.file_symbols(data):
+            crc = zlib.crc32(indexes.tobytes(), zlib.crc32(symbols.tobytes(), crc))
+        crcs[path.stem] = f"{crc:08x}"
+        pixels[path.stem] = np.array(codec.decompress(data))
+    np.savez(out, **pixels)
+    print(json.dumps({"crcs": crcs, "kernels": float_kernels()}))
+
+
+def float_kernels() -> dict[str, str]:
+    """Run what each library does in a model, on noise, where rounding shows the kernel."""
+    random = torch.Generator().manual_seed(0)
+    weight, patches = (
+        torch.rand(shape, dtype=torch.float64, generator=random)
+        for shape in ((128, 1152), (1152, 256))
+    )
+    x, kernel = (torch.rand(shape, generator=random) for shape in ((1, 64, 32, 32), (64, 64, 3, 3)))
+    results = {
+        "aten_silu": torch.nn.functional.silu(x),
+        "onednn_convolution": torch.nn.functional.conv2d(x, kernel),
+        "mkl_product": weight @ patches,
+    }
+    return {name: f"{zlib.crc32(value.numpy().tobytes()):08x}" for name, value in results.items()}
 
 
 if __name__ == "__main__":

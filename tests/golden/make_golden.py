@@ -1,7 +1,8 @@
 """Write the toy model and the golden files. Never run by a test; see tests/golden/README.md.
 
-python tests/golden/make_golden.py          writes what does not exist yet
-python tests/golden/make_golden.py --model  trains the toy model anew: every golden file changes
+python tests/golden/make_golden.py                 writes what does not exist yet
+python tests/golden/make_golden.py --shipped NAME  writes those of one shipped model anew
+python tests/golden/make_golden.py --model         trains the toy model anew: all of its change
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from caecodec.pixels import encode_alpha
 from caecodec.train.export import export
 from caecodec.train.settings import TrainSettings
 from caecodec.train.trainer import Budget, Trainer
+from caecodec.weights import SHIPPED
 
 GOLDEN = Path(__file__).parent
+PHOTO = GOLDEN.parents[1] / "examples" / "chelsea.png"
 TOY = GOLDEN / "toy.safetensors"
 CONFIG = ModelConfig(
     channels=24,
@@ -38,6 +41,7 @@ CONFIG = ModelConfig(
 )
 SETTINGS = TrainSettings(batch_size=8, crop_size=64, pca_crops=64, warmup_steps=20)
 STEPS = 600
+METADATA = {"icc_profile": b"a profile", "exif": b"II*\0exif", "xmp": b"<x:xmpmeta/>"}
 
 
 def synthetic_image(width: int, height: int, seed: int) -> np.ndarray:
@@ -75,7 +79,7 @@ def cases() -> dict[str, tuple[Image.Image, float, int]]:
     contrast = np.random.default_rng(3).choice(np.array([0, 255], np.uint8), (48, 48, 3))
     wide = np.zeros((1, 16_400, 4), np.uint8)  # beyond WebP: alpha goes to PNG
     wide[..., 3] = np.arange(16_400) // 100
-    tagged.info |= {"icc_profile": b"a profile", "exif": b"II*\0exif", "xmp": b"<x:xmpmeta/>"}
+    tagged.info |= METADATA
     return {
         "rgb-2x2": (Image.fromarray(color[:2, :2]), 50, 64),
         "rgb-1x1": (Image.fromarray(color[:1, :1]), 0, 64),
@@ -96,24 +100,62 @@ def cases() -> dict[str, tuple[Image.Image, float, int]]:
     }
 
 
-def write_decode(codec: Codec) -> None:
-    """Write each file, the pixels it decodes to here, and the CRC-32 of its symbols."""
-    folder = GOLDEN / "decode"
-    folder.mkdir(exist_ok=True)
+def shipped_cases() -> dict[str, tuple[Image.Image, float, int]]:
+    """Return name -> (image, quality, tile size) of the files of each shipped model."""
+    with Image.open(PHOTO) as photo:
+        color = Image.fromarray(np.array(photo)[70:150, 120:216])  # without its metadata
+    rgba = color.resize((40, 30))
+    rgba.putalpha(Image.linear_gradient("L").resize((40, 30)))
+    rgba.info |= METADATA
+    return {
+        "tiles": (color, 60, 4),
+        "gray": (color.convert("L").crop((0, 0, 61, 50)), 37.25, 64),
+        "metadata": (rgba, 75, 64),
+        "q0": (color, 0, 64),
+        "q100": (color.crop((30, 10, 78, 58)), 100, 64),
+    }
+
+
+def write_decode() -> None:
+    """Write the files of the toy model."""
     for name, (image, quality, tile_size) in cases().items():
-        path = folder / f"{name}.cae"
-        if path.exists():
-            continue
-        encoder = Codec(TOY, tile_size=tile_size)
-        path.write_bytes(encoder.compress(image, quality=quality))
-        decoded = codec.decompress(path.read_bytes())
-        decoded.info.clear()
-        decoded.save(folder / f"{name}.png")
-        symbols = encoder.start(image).symbols(quality)
-        crc = zlib.crc32(b"".join(values.astype("<i4").tobytes() for values, _ in symbols))
-        (folder / f"{name}.json").write_text(
-            json.dumps({"symbols_crc": f"{crc:08x}", "quality": quality, "mode": image.mode}) + "\n"
-        )
+        write_file(GOLDEN / "decode" / name, Codec(TOY, tile_size=tile_size), image, quality)
+
+
+def write_shipped() -> None:
+    """Write the files of the shipped models."""
+    for model in SHIPPED:
+        for name, (image, quality, tile_size) in shipped_cases().items():
+            codec = Codec(model, tile_size=tile_size)
+            write_file(GOLDEN / "shipped" / f"{model}-{name}", codec, image, quality)
+
+
+def write_file(path: Path, codec: Codec, image: Image.Image, quality: float) -> None:
+    """Write a file, the pixels it decodes to here, and the CRC-32 of its symbols."""
+    path.parent.mkdir(exist_ok=True)
+    if path.with_name(f"{path.name}.cae").exists():
+        return
+    data = codec.compress(image, quality=quality)
+    path.with_name(f"{path.name}.cae").write_bytes(data)
+    decoded = codec.decompress(data)
+    decoded.info.clear()
+    decoded.save(path.with_name(f"{path.name}.png"))
+    symbols = codec.start(image).symbols(quality)
+    crc = zlib.crc32(b"".join(values.astype("<i4").tobytes() for values, _ in symbols))
+    vector = {
+        "symbols_crc": f"{crc:08x}",
+        "quality": quality,
+        "mode": image.mode,
+        "digest": codec.digest.hex(),
+    }
+    path.with_name(f"{path.name}.json").write_text(json.dumps(vector) + "\n")
+
+
+def remove_shipped(model: str) -> None:
+    """Remove the files of a shipped model: before the first release only."""
+    for name in shipped_cases():
+        for suffix in ("cae", "png", "json"):
+            (GOLDEN / "shipped" / f"{model}-{name}.{suffix}").unlink(missing_ok=True)
 
 
 def with_crc(data: bytes) -> bytes:
@@ -229,10 +271,15 @@ def write_errors() -> None:
 def main() -> None:
     """Write what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shipped", choices=SHIPPED, help="a shipped model to start anew with")
     parser.add_argument("--model", action="store_true", help="train the toy model anew")
-    if parser.parse_args().model:
+    options = parser.parse_args()
+    if options.model:
         train_toy()
-    write_decode(Codec(TOY))
+    if options.shipped:
+        remove_shipped(options.shipped)
+    write_decode()
+    write_shipped()
     write_errors()
 
 

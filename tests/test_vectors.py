@@ -1,0 +1,297 @@
+"""The conformance vectors: caecodec and the independent reader agree with every one of them."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from constriction import stream
+from numpy.typing import NDArray
+from PIL import Image
+
+from caecodec import errors
+from caecodec.codec import Codec
+from caecodec.container import METADATA_BOXES, Container, Header, Mode, Tile, unpack, unpack_header
+from caecodec.decompression import Decoder, Decompression
+from caecodec.entropy_coder import EntropyCoder
+from caecodec.nn.exact import IntegerLayer, IntegerScaleHead
+from caecodec.tables import CODER_BITS, ESCAPE_BITS, CodingTables, coder_probabilities
+from caecodec.tiles import TileGrid
+
+TESTS = Path(__file__).parent
+VECTORS = TESTS / "vectors"
+READER = SimpleNamespace(**runpy.run_path(str(TESTS.parent / "examples" / "read_cae.py")))
+READER_REFUSES = ("BadMagicError", "UnsupportedVersionError", "ChecksumMismatchError")
+"""What the independent reader checks of a header."""
+FILES = ["headers", "boxes", "grid", "tables", "payloads", "scale_head"]
+
+Vector = dict[str, Any]
+
+
+def vectors(name: str) -> list[Vector]:
+    """Return the vectors of a file."""
+    return json.loads((VECTORS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def each(name: str, *, refused: bool = False) -> pytest.MarkDecorator:
+    """Parametrize with the vectors of a file that are refused, or with the others."""
+    chosen = [vector for vector in vectors(name) if ("error" in vector) == refused]
+    return pytest.mark.parametrize("vector", chosen, ids=lambda vector: vector["name"])
+
+
+def refusal(vector: Vector) -> type[errors.CodecError]:
+    return getattr(errors, vector["error"])
+
+
+@each("headers")
+def test_legal_headers_have_the_fields_of_the_vectors(vector: Vector) -> None:
+    data, fields = bytes.fromhex(vector["hex"]), vector["fields"]
+    expected = Header(
+        Mode(fields["mode"]),
+        fields["quality"],
+        fields["width"],
+        fields["height"],
+        bytes.fromhex(fields["digest"]),
+        2 ** fields["tile_log2"],
+    )
+    assert unpack_header(data) == expected
+    assert expected.pack() == data
+    found, _ = READER.read_boxes(data)
+    assert found.pop("tile") == 16 * 2 ** fields["tile_log2"]
+    assert found.pop("units") == fields["quality"]
+    assert found == {name: fields[name] for name in ("mode", "width", "height")}
+
+
+@each("headers", refused=True)
+def test_illegal_headers_are_refused_with_the_error_of_the_vectors(vector: Vector) -> None:
+    data = bytes.fromhex(vector["hex"])
+    with pytest.raises(errors.FormatError) as caught:
+        unpack_header(data)
+    assert type(caught.value) is refusal(vector)
+    if vector["error"] in READER_REFUSES:
+        with pytest.raises(ValueError, match=r"version 1|damaged"):
+            READER.read_boxes(data)
+
+
+@each("boxes")
+def test_files_hold_what_the_vectors_say(vector: Vector) -> None:
+    data = bytes.fromhex(vector["hex"])
+    container = unpack(data)
+    kinds = {name: kind.decode() for name, kind in METADATA_BOXES.items()}
+    found = {kinds[name]: content.hex() for name, content in container.metadata.items()}
+    assert found == vector["metadata"]
+    assert (container.alpha.hex() if container.alpha else None) == vector["alpha"]
+    tiles = [(tile.symbols_crc, payload_of(tile.payload)) for tile in container.tiles]
+    assert tiles == [(tile["symbols_crc"], tile["payload"]) for tile in vector["tiles"]]
+    _, contents = READER.read_boxes(data)
+    assert [payload_of(content) for content in contents] == [
+        [tile["symbols_crc"], *tile["payload"]] for tile in vector["tiles"]
+    ]
+
+
+@each("boxes")
+def test_boxes_change_no_colour(vector: Vector, toy: Codec) -> None:
+    decoded = toy.decompress(bytes.fromhex(vector["hex"]))
+    assert decoded.mode == ("RGBA" if vector["alpha"] else "RGB")
+    with Image.open(TESTS / "golden" / "decode" / "rgb-1x1.png") as image:
+        difference = np.array(decoded.convert("RGB")).astype(int) - np.array(image)
+    assert np.abs(difference).max() <= 2
+
+
+@each("boxes", refused=True)
+def test_malformed_files_are_refused_with_the_error_of_the_vectors(
+    vector: Vector, toy: Codec
+) -> None:
+    data = bytes.fromhex(vector["hex"])
+    for read in (unpack, toy.decompress, toy.file_symbols):
+        with pytest.raises(errors.FormatError) as caught:
+            read(data)
+        assert type(caught.value) is refusal(vector)
+
+
+@each("grid")
+def test_tiles_lie_where_the_vectors_say(vector: Vector) -> None:
+    tile_size = 2 ** vector["tile_log2"]
+    grid = TileGrid(vector["width"], vector["height"], tile_size, vector["stride"])
+    assert [grid.bounds.height, grid.bounds.width] == vector["latent"]
+    found = [[tile.top, tile.left, tile.height, tile.width] for tile in grid]
+    assert found == vector["tiles"]
+    assert len(grid) == len(vector["tiles"])
+    header = {name: vector[name] for name in ("width", "height")} | {"tile": 16 * tile_size}
+    sides = READER.tile_sides(header, vector["stride"])
+    assert sides == [(height, width) for _, _, height, width in vector["tiles"]]
+
+
+@each("tables")
+def test_entries_start_where_the_vectors_say(vector: Vector) -> None:
+    counts = np.array(vector["counts"], np.int64)
+    tables = CodingTables((counts,))
+    assert np.array_equal(tables.counts[0], counts)
+    if not len(counts):
+        assert vector["starts"] == []
+        return
+    starts = np.cumsum(np.append(0, coder_probabilities(counts))) * 2**CODER_BITS
+    assert starts.tolist() == vector["starts"]
+
+
+@each("tables")
+def test_both_readers_find_each_symbol_from_its_start_to_its_end(vector: Vector) -> None:
+    counts, starts = np.array(vector["counts"], np.int64), vector["starts"]
+    reach = len(counts) // 2 - 1
+    ours = EntropyCoder(CodingTables((counts,)))
+    tensors = {"tables.lengths": np.array([len(counts)]), "tables.counts": counts}
+    theirs = READER.Tables(tensors)
+    for entry in range(2 * reach + 1):
+        for quantile in (starts[entry], starts[entry + 1] - 1):
+            words = np.array([5 << CODER_BITS | quantile, 7], np.uint32)
+            assert ours.decoder(words.tobytes()).decode(np.zeros(1, np.int32)) == entry - reach
+            coder = stream.stack.AnsCoder(words)
+            assert theirs.decode(coder, np.zeros(1, np.int64)) == entry - reach
+
+
+@each("tables", refused=True)
+def test_counts_that_are_no_table_are_refused(vector: Vector) -> None:
+    with pytest.raises(refusal(vector)):
+        CodingTables((np.array(vector["counts"], np.int64),))
+
+
+def tables_of(vector: Vector) -> CodingTables:
+    return CodingTables(tuple(np.array(counts, np.int64) for counts in vector["tables"]))
+
+
+def integers(values: list[int]) -> NDArray[np.int32]:
+    return np.array(values, np.int32)
+
+
+def payload_of(data: bytes) -> list[int]:
+    """Return the words of a payload."""
+    return np.frombuffer(data, "<u4").tolist()
+
+
+def decompression(vector: Vector) -> Decompression:
+    """Start on a file of one tile, whose table indexes are known."""
+    z, y = (
+        torch.tensor(vector[name]["indexes"], dtype=torch.int64)[:, None, None] for name in "zy"
+    )
+    model: Any = SimpleNamespace(
+        config=SimpleNamespace(latent_channels=len(y)),
+        stride=16,
+        hyper_shape=lambda _: z.shape,
+        hyper_indexes=lambda *_: z,
+        scale_indexes=lambda *_: y,
+    )
+    payload = np.array(vector["payload"], "<u4").tobytes()
+    tile = Tile(vector["symbols_crc"], payload)
+    container = Container(Header(Mode.RGB, 0, 1, 1, bytes(8), 64), (tile,))
+    return Decompression(Decoder(model, EntropyCoder(tables_of(vector))), container)
+
+
+@each("payloads")
+def test_payloads_decode_to_the_symbols_of_the_vectors(vector: Vector) -> None:
+    symbols = decompression(vector).symbols(0)
+    assert symbols.z.flatten().tolist() == vector["z"]["symbols"]
+    assert symbols.y.flatten().tolist() == vector["y"]["symbols"]
+
+
+@each("payloads")
+def test_symbols_encode_to_the_words_of_the_vectors(vector: Vector) -> None:
+    sections = [
+        (integers(vector[name]["symbols"]), integers(vector[name]["indexes"])) for name in "zy"
+    ]
+    coder = EntropyCoder(tables_of(vector))
+    if vector.get("only_read"):
+        with pytest.raises(errors.SymbolRangeError):
+            coder.entropy_encode(sections)
+        return
+    assert payload_of(coder.entropy_encode(sections)) == vector["payload"]
+
+
+@each("payloads")
+def test_the_coder_walks_through_the_states_of_the_vectors(vector: Vector) -> None:
+    coder = EntropyCoder(tables_of(vector))
+    words = stream.stack.AnsCoder(np.array(vector["payload"], np.uint32))
+    for _, _, table, x, entry in vector["walk"]:
+        state = words.get_compressed()[-2:].astype("<u4").tobytes()
+        assert f"{int.from_bytes(state, 'little'):016x}" == x
+        uniform = stream.model.Uniform(2**ESCAPE_BITS)
+        assert words.decode(uniform if table is None else coder.model(table)) == entry
+    assert words.is_empty()
+
+
+@each("payloads")
+def test_the_independent_reader_finds_the_symbols_of_the_vectors(vector: Vector) -> None:
+    counts = vector["tables"]
+    tables = READER.Tables(
+        {
+            "tables.lengths": np.array([len(own) for own in counts]),
+            "tables.counts": np.array([count for own in counts for count in own], np.uint16),
+        }
+    )
+    coder = stream.stack.AnsCoder(np.array(vector["payload"], np.uint32))
+    for name in "zy":
+        indexes = np.array(vector[name]["indexes"], np.int64)
+        assert tables.decode(coder, indexes).tolist() == vector[name]["symbols"]
+    assert coder.is_empty()
+
+
+@each("payloads", refused=True)
+def test_payloads_are_refused_with_the_error_of_the_vectors(vector: Vector) -> None:
+    with pytest.raises(errors.FormatError) as caught:
+        decompression(vector).symbols(0)
+    assert type(caught.value) is refusal(vector)
+
+
+@each("scale_head")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_scale_heads_give_the_indexes_of_the_vectors(vector: Vector, dtype: torch.dtype) -> None:
+    parts = zip(vector["weights"], vector["biases"], vector["shifts"], strict=True)
+    layers = [IntegerLayer(torch.tensor(w), torch.tensor(b), s) for w, b, s in parts]
+    head = IntegerScaleHead(layers, torch.tensor(vector["offsets"]), dtype=dtype)
+    for case in vector["cases"]:
+        assert head(torch.tensor(case["z"]), case["units"]).tolist() == case["indexes"]
+
+
+@each("scale_head")
+def test_the_independent_reader_finds_the_indexes_of_the_vectors(vector: Vector) -> None:
+    tensors = {
+        "scale_head.shifts": np.array(vector["shifts"]),
+        "scale_head.offsets": np.array(vector["offsets"]),
+    }
+    for k in range(5):
+        tensors[f"scale_head.{k}.weight"] = np.array(vector["weights"][k])
+        tensors[f"scale_head.{k}.bias"] = np.array(vector["biases"][k])
+    for case in vector["cases"]:
+        found = READER.scale_indexes(np.array(case["z"]), tensors, case["units"])
+        assert found.tolist() == case["indexes"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_vectors_have_names_of_their_own_and_lines_of_their_own(name: str) -> None:
+    found = vectors(name)
+    assert len({vector["name"] for vector in found}) == len(found)
+    lines = (VECTORS / f"{name}.json").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line.rstrip(",")) for line in lines[1:-1]] == found
+    assert f"`{name}.json`" in (VECTORS / "README.md").read_text(encoding="utf-8")
+
+
+def test_vectors_that_exist_are_left_alone_and_others_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(VECTORS)
+    script = SimpleNamespace(**runpy.run_path(str(VECTORS / "make_vectors.py")))
+    assert sorted(script.FILES) == sorted(FILES)
+    shutil.copytree(VECTORS, tmp_path, dirs_exist_ok=True)
+    first, *rest = vectors("grid")
+    old = [rest[-1] | {"tiles": "another"}, *rest[1:-1]]
+    (tmp_path / "grid.json").write_text(json.dumps(old), encoding="utf-8")
+    script.write(tmp_path)
+    assert json.loads((tmp_path / "grid.json").read_text()) == [*old, first, rest[0]]
+    for name in set(FILES) - {"grid"}:
+        assert (tmp_path / f"{name}.json").read_bytes() == (VECTORS / f"{name}.json").read_bytes()
