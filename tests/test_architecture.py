@@ -31,7 +31,7 @@ LAYERS = [
         *("mosaic", "targets"),
     ],
     ["caecodec"],
-    ["CaeImagePlugin", "bench", "train"],
+    ["CaeImagePlugin", "bench", "desktop", "train"],
     ["cli"],
     ["__main__"],
 ]

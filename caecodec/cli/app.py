@@ -10,6 +10,7 @@ import typer
 
 from caecodec import __version__
 from caecodec.cli.console import reports_errors
+from caecodec.cli.desktop_commands import desktop
 from caecodec.cli.image_commands import compress, decompress, info, thumbnail, verify
 from caecodec.cli.model_commands import features, models
 from caecodec.cli.options import Model
@@ -77,7 +78,7 @@ def bench(
 
 for command in (
     *(compress, decompress, thumbnail, verify, info),
-    *(bench, models, features, train, export),
+    *(bench, models, features, train, export, desktop),
 ):
     app.command()(command)
 

@@ -7,8 +7,8 @@ import dataclasses
 import errno
 import io
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -119,20 +119,22 @@ def _replace(
     target: Path, write: Callable[[BinaryIO], object], approve: Callable[[bytes], object] | None
 ) -> None:
     target = Path(os.path.realpath(target))  # through a link, the file it names is replaced
-    prefix = f".{target.name[:_KEPT_OF_NAME]}."
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".partial")
+    name = f".{target.name[:_KEPT_OF_NAME]}.{secrets.token_hex(4)}.partial"
+    partial = target.with_name(name)
+    raw = io.FileIO(partial, "xb")  # new, and with the permissions that the process gives
     try:
-        with _Writer(io.FileIO(handle, "wb")) as file:
+        with _Writer(raw) as file:
+            if target.exists():
+                partial.chmod(target.stat().st_mode & 0o777)
             write(file)
             file.flush()
-            os.fsync(handle)
+            os.fsync(raw.fileno())
         if approve:
-            approve(Path(name).read_bytes())
-        Path(name).chmod(_mode_of(target))
-        os.replace(name, target)
+            approve(partial.read_bytes())
+        os.replace(partial, target)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            partial.unlink()
         raise
     if approve:
         _sync_folder(target.parent)
@@ -161,12 +163,3 @@ def remove_source(source: str) -> None:
         Path(source).unlink()
     except OSError as error:
         raise FileError(f"cannot remove {source}: {error.strerror}") from error
-
-
-def _mode_of(target: Path) -> int:
-    """Return the permissions that the new file takes: the old one's, or the process's default."""
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
