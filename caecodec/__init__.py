@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
 from caecodec.errors import ConfigError
 from caecodec.inspection import FileInfo, info
+from caecodec.replacing import replace_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,7 +134,8 @@ def imwrite(
         OSError: it cannot be written.
         ImageError, ConfigError: as `compress`.
     """
-    Path(path).write_bytes(compress(image, quality=quality, **options))
+    data = compress(image, quality=quality, **options)
+    replace_file(Path(path), lambda file: file.write(data))
 
 
 def register_pillow_opener() -> None:

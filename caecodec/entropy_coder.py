@@ -26,6 +26,10 @@ class EntropyCoder:
         self._models: dict[int, stream.model.Categorical] = {}
         self._escape = stream.model.Uniform(2**ESCAPE_BITS)
 
+    def __reduce__(self) -> tuple[type[EntropyCoder], tuple[CodingTables]]:
+        """Travel to another process as the tables: the coder's form of them cannot."""
+        return EntropyCoder, (self.tables,)
+
     def entropy_encode(self, sections: Sequence[tuple[IntArray, IntArray]]) -> bytes:
         """Code sections of symbols with the table that each index names.
 

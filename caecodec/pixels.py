@@ -5,17 +5,18 @@ Nothing is converted silently: an image that cannot be stored as it is raises Im
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
-import warnings
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from caecodec.boxes import METADATA_BOXES
 from caecodec.container import MAX_SIDE, SIZE_LIMIT, Mode, check_size
@@ -39,9 +40,11 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "WEBP": {"lossless": True},
     "AVIF": {"quality": 95},
 }
+_PNG_MAGIC = b"\x89PNG"
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PNG_KEY = "XML:com.adobe.xmp"
 _XMP_TIFF_TAG = 700
+_PILLOW_LIMIT = threading.Lock()
 _PLAIN_MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}
 _WEBP_MAX_SIDE = 16_383
 
@@ -103,7 +106,7 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
         LimitExceededError: more pixels than `size_limit`.
     """
     try:
-        with _pillow_limit(size_limit), Image.open(source) as image:
+        with _open_up_to(size_limit, source) as image:
             check_size(image.width, image.height, size_limit)
             _refuse(image)
             image.load()
@@ -182,11 +185,8 @@ def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
         FormatError: not such a PNG or WebP image of this size.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked
-            with _pillow_limit(width * height):
-                plane = Image.open(io.BytesIO(data), formats=("PNG", "WEBP"))
-        with plane:
+        kind = PngImageFile if data.startswith(_PNG_MAGIC) else WebPImageFile
+        with kind(io.BytesIO(data)) as plane:  # Image.open has a limit; the size is checked here
             if plane.size != (width, height):
                 raise FormatError(
                     f"alpha is {plane.width} x {plane.height}, expected {width} x {height}"
@@ -246,16 +246,16 @@ def _check_sides(width: int, height: int) -> None:
         raise ImageError(f"{width} x {height} pixels, expected 1 to {MAX_SIDE} a side")
 
 
-@contextlib.contextmanager
-def _pillow_limit(size_limit: int) -> Iterator[None]:
-    """Let Pillow open images up to a limit above its own: its limit is a global."""
-    before = Image.MAX_IMAGE_PIXELS
-    if size_limit > SIZE_LIMIT:
-        Image.MAX_IMAGE_PIXELS = size_limit
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+def _open_up_to(size_limit: int, source: Path | BinaryIO) -> Image.Image:
+    """Open an image, also beyond Pillow's own limit, which is a global: one thread at a time."""
+    if size_limit <= SIZE_LIMIT:
+        return Image.open(source)
+    with _PILLOW_LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, size_limit
+        try:
+            return Image.open(source)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _target_mode(image: Image.Image) -> str:

@@ -270,6 +270,7 @@ def test_bench_writes_its_results(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == [
         "rd.png",
         "rd.svg",
+        "report.html",
         "results.csv",
         "results.json",
     ]

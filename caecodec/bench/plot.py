@@ -135,6 +135,11 @@ def write_plots(
         figure.savefig(folder / "rd.png", metadata={"Software": None})
 
 
+def label_of(codec: str) -> str:
+    """Return what a codec is called in plots and pages."""
+    return _style(codec).label.split("\n", 1)[0]
+
+
 def _style(codec: str) -> _Style:
     return _STYLES.get(codec, _Style(codec, "#bc4c00", "v"))
 

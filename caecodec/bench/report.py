@@ -117,7 +117,7 @@ def _bd_table(bd: BdMatrix) -> Table:
     for anchor in bd:
         table.add_column(f"vs {anchor}", justify="right")
     for codec in next(iter(bd.values())):
-        cells = (_percent(None if codec == anchor else bd[anchor].get(codec)) for anchor in bd)
+        cells = (percent(None if codec == anchor else bd[anchor].get(codec)) for anchor in bd)
         table.add_row(codec, *cells)
     return table
 
@@ -129,11 +129,12 @@ def _comparison_table(comparisons: Sequence[Comparison]) -> Table:
     for codec in comparisons[0].bd_rates:
         table.add_column(codec, justify="right")
     for item in comparisons:
-        table.add_row(item.baseline.label, *map(_percent, item.bd_rates.values()))
+        table.add_row(item.baseline.label, *map(percent, item.bd_rates.values()))
     return table
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Return a BD-rate as text; - where there is none."""
     return "-" if value is None else f"{value:+.1f}"
 
 

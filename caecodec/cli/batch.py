@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from caecodec.cli.console import FAILED, progress_bar, say
-from caecodec.cli.files import PIPE, Job, check_target
+from caecodec.cli.files import PIPE, Job, check_target, remove_source
 from caecodec.errors import CodecError, ConfigError
 
 PATIENCE = 1.0
@@ -45,6 +45,7 @@ class Batch:
         as_json: one JSON object a job on stdout.
         progress: auto: a line a file, and a bar on a terminal; bar: the bar alone; plain: the
             lines alone, counted; none: only errors.
+        remove: delete each input once its job is done.
     """
 
     force: bool = False
@@ -54,6 +55,7 @@ class Batch:
     preserve: bool = False
     as_json: bool = False
     progress: ProgressStyle = ProgressStyle.auto
+    remove: bool = False
 
     def __post_init__(self) -> None:
         if self.force and self.skip_existing:
@@ -153,6 +155,8 @@ class _Run:
             outcome = self._work(job, lambda part: self._show(number, part))
             if self._batch.preserve and is_file and job.source != PIPE:
                 shutil.copystat(job.source, job.target)
+            if self._batch.remove:
+                remove_source(job.source)
         except (CodecError, OSError, MemoryError) as error:
             return str(error) or type(error).__name__
         return outcome

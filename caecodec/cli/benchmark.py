@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from statistics import median
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from caecodec import __version__
 from caecodec.bench.baselines import KODAK_FILE, compare, is_kodak, load_baselines
-from caecodec.bench.codecs import CLASSIC, is_cae, library_versions, make_codecs
+from caecodec.bench.codecs import CLASSIC, ImageCodec, is_cae, library_versions, make_codecs
+from caecodec.bench.equal_size import at_equal_size
 from caecodec.bench.extras import import_extra
-from caecodec.bench.report import format_table, write_results
+from caecodec.bench.page import Picture, svg_section, table_section, write_page
+from caecodec.bench.plot import label_of
+from caecodec.bench.report import format_table, percent, write_results
 from caecodec.bench.runner import (
+    BdMatrix,
+    Point,
     Record,
     bd_matrix,
     load_dataset,
@@ -23,6 +30,8 @@ from caecodec.bench.runner import (
 )
 from caecodec.cli.console import say, stderr
 from caecodec.codec import shared_codec
+from caecodec.errors import ConfigError
+from caecodec.pixels import open_image, take_apart
 
 _EXTRA_MODULES = ("matplotlib", "bjontegaard", "pytorch_msssim")
 
@@ -33,7 +42,10 @@ def run(
     qualities: list[float] | None,
     out: Path,
     model: str,
-    baselines: Path | None = None,
+    *,
+    baselines: Path | None,
+    num_pictures: int,
+    bits_per_pixel: float,
 ) -> None:
     """Measure, print the tables on stdout, and write the results.
 
@@ -44,26 +56,17 @@ def run(
         out: folder of the results.
         model: name or path of the model behind "cae" and its efforts.
         baselines: file of published curves for these images; the shipped one when they are Kodak.
+        num_pictures: images under a slider in report.html, spread over the data set.
+        bits_per_pixel: of their files.
     """
-    models = {name: CLASSIC if name == CLASSIC else model for name in names if is_cae(name)}
-    loaded = {name: shared_codec(name) for name in set(models.values())}
-    codecs = make_codecs(
-        names, cae=loaded.get(model), classic=loaded.get(CLASSIC), qualities=qualities
-    )
+    digests, codecs = _codecs(names, model, qualities)
     for module in _EXTRA_MODULES:  # before an hour of work, not after it
         import_extra(module)
     images = load_dataset(dataset)
     if baselines is None and is_kodak(images):
         baselines = KODAK_FILE
     published = load_baselines(baselines) if baselines else []
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-        disable=not stderr.is_terminal,
-    ) as bar:
+    with _bar() as bar:
         task = bar.add_task("starting", total=None)
 
         def show(done: int, total: int, record: Record) -> None:
@@ -76,7 +79,7 @@ def run(
     metadata = {
         "dataset": dataset.resolve().name,
         "caecodec": __version__,
-        "models": {name: loaded[used].digest.hex() for name, used in models.items()},
+        "models": digests,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
@@ -84,5 +87,113 @@ def run(
         **library_versions(names),
     }
     write_results(out, records, points, rates, metadata=metadata, comparisons=comparisons)
+    chosen = images[:: max(1, -(-len(images) // max(1, num_pictures)))][:num_pictures]
+    _write_report(
+        out / "report.html",
+        title=f"caecodec on {metadata['dataset']}",
+        sections=[
+            ("Rate and distortion", svg_section((out / "rd.svg").read_text(encoding="utf-8"))),
+            ("BD-rate, percent: negative is smaller", _bd_section(rates)),
+            ("Median seconds per megapixel", _time_section(points)),
+        ],
+        pictures=_pictures(chosen, codecs, bits_per_pixel),
+    )
     Console(width=110).print(format_table(points, rates, comparisons))
-    say(f"wrote results.csv, results.json, rd.svg and rd.png in {out}")
+    say(f"wrote results.csv, results.json, rd.svg, rd.png and report.html in {out}")
+
+
+def compare_image(
+    path: Path, names: list[str], bits_per_pixel: float, out: Path, model: str
+) -> None:
+    """Write a page of one image by several codecs at equal size.
+
+    Raises:
+        ConfigError: no lossy codec among the names.
+    """
+    _, codecs = _codecs(names, model, None)
+    if all(codec.is_lossless for codec in codecs):
+        raise ConfigError(f"{', '.join(names)}: expected a lossy codec, which has sizes to choose")
+    image = take_apart(open_image(path, str(path)))
+    pixels = Image.fromarray(image.color).convert("RGB")
+    pictures = _pictures([(path.name, pixels)], codecs, bits_per_pixel)
+    rows = [
+        [
+            label_of(version.codec),
+            f"{version.quality:g}",
+            f"{len(version.data):,}",
+            f"{8 * len(version.data) / (pixels.width * pixels.height):.3f}",
+            f"{version.psnr:.2f}",
+        ]
+        for version in pictures[0].versions
+    ]
+    heads = ("codec", "quality", "bytes", "bpp", "PSNR, dB")
+    _write_report(
+        out,
+        title=path.name,
+        sections=[("Files", table_section(heads, rows))],
+        pictures=pictures,
+    )
+    say(f"wrote {out}")
+
+
+def _codecs(
+    names: list[str], model: str, qualities: list[float] | None
+) -> tuple[dict[str, str], list[ImageCodec]]:
+    """Return the digests of the models by the names that use them, and the codecs."""
+    models = {name: CLASSIC if name == CLASSIC else model for name in names if is_cae(name)}
+    loaded = {name: shared_codec(name) for name in set(models.values())}
+    codecs = make_codecs(
+        names, cae=loaded.get(model), classic=loaded.get(CLASSIC), qualities=qualities
+    )
+    return {name: loaded[used].digest.hex() for name, used in models.items()}, codecs
+
+
+def _pictures(
+    images: list[tuple[str, Image.Image]], codecs: list[ImageCodec], bits_per_pixel: float
+) -> list[Picture]:
+    with _bar() as bar:
+        return [
+            Picture(name, image, at_equal_size(codecs, image, bits_per_pixel))
+            for name, image in bar.track(images, description="images at equal size")
+        ]
+
+
+def _write_report(
+    path: Path, *, title: str, sections: list[tuple[str, str]], pictures: list[Picture]
+) -> None:
+    subtitle = f"Files written and read back by caecodec {__version__}; PSNR over RGB."
+    write_page(path, title=title, subtitle=subtitle, sections=sections, pictures=pictures)
+
+
+def _bd_section(rates: BdMatrix) -> str:
+    codecs = list(next(iter(rates.values()), {}))
+    rows = [
+        [label_of(codec), *(percent(bd.get(codec)) for bd in rates.values())] for codec in codecs
+    ]
+    return table_section(["codec", *(f"against {label_of(anchor)}" for anchor in rates)], rows)
+
+
+def _time_section(points: list[Point]) -> str:
+    curves: dict[str, list[Point]] = {}
+    for point in points:
+        curves.setdefault(point.codec, []).append(point)
+    rows = [
+        [
+            label_of(codec),
+            f"{median(point.encode_seconds_per_megapixel for point in curve):.3f}",
+            f"{median(point.decode_seconds_per_megapixel for point in curve):.3f}",
+        ]
+        for codec, curve in curves.items()
+    ]
+    return table_section(["codec", "encode", "decode"], rows)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=stderr,
+        disable=not stderr.is_terminal,
+    )

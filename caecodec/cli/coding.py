@@ -16,7 +16,6 @@ from caecodec.cli.files import (
     Job,
     open_source,
     read_source,
-    remove_source,
     write_target,
 )
 from caecodec.config import REDUCTIONS, Progress
@@ -108,16 +107,18 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
             image, quality=options.quality, effort=options.effort, on_progress=on_progress
         )
     seconds = time.perf_counter() - started
+
+    def approve(written: bytes) -> None:
+        try:
+            codec.decompress(written, reduce=8)  # all of it, in little memory
+        except FormatError as error:
+            raise FormatError(
+                f"what was written as {job.target} does not decode: {error}"
+            ) from error
+
     is_checked = options.verify or options.remove
-    write_target(
-        job.target,
-        lambda file: file.write(data),
-        # decodes all of it, in little memory
-        approve=functools.partial(codec.decompress, reduce=8) if is_checked else None,
-    )
+    write_target(job.target, lambda file: file.write(data), approve=approve if is_checked else None)
     bytes_in = 0 if job.source == PIPE else Path(job.source).stat().st_size
-    if options.remove:
-        remove_source(job.source)
     facts = _facts(data, seconds)
     notes = [
         f"{len(data):,} bytes, {facts['bpp']:.3f} bpp, quality {facts['quality']:g}",

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import io
-import os
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from caecodec.errors import CodecError
+from caecodec.replacing import replace_file
 
 PIPE = "-"
-_KEPT_OF_NAME = 40
-"""Characters of the target's name in that of the temporary file, which is limited in length."""
 
 
 class FileError(CodecError):
@@ -103,54 +98,9 @@ def write_target(
             sys.stdout.buffer.write(buffer.getbuffer())
             sys.stdout.buffer.flush()
         else:
-            _replace(Path(target), write, approve)
+            replace_file(Path(target), write, approve)
     except OSError as error:
         raise FileError(f"cannot write {target}: {error.strerror}") from error
-
-
-class _Writer(io.BufferedWriter):
-    """A file that hides its number: Pillow would write to that, and miss what a full disk cuts."""
-
-    def fileno(self) -> int:
-        raise io.UnsupportedOperation("fileno")
-
-
-def _replace(
-    target: Path, write: Callable[[BinaryIO], object], approve: Callable[[bytes], object] | None
-) -> None:
-    target = Path(os.path.realpath(target))  # through a link, the file it names is replaced
-    name = f".{target.name[:_KEPT_OF_NAME]}.{secrets.token_hex(4)}.partial"
-    partial = target.with_name(name)
-    raw = io.FileIO(partial, "xb")  # new, and with the permissions that the process gives
-    try:
-        with _Writer(raw) as file:
-            if target.exists():
-                partial.chmod(target.stat().st_mode & 0o777)
-            write(file)
-            file.flush()
-            os.fsync(raw.fileno())
-        if approve:
-            approve(partial.read_bytes())
-        os.replace(partial, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
-    if approve:
-        _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make new names outlast a power cut: a source may be removed next, on another disk."""
-    with contextlib.suppress(PermissionError):  # Windows opens no folder; some cannot be listed
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            if error.errno not in {errno.EBADF, errno.EINVAL}:  # the file system has no such thing
-                raise
-        finally:
-            os.close(handle)
 
 
 def remove_source(source: str) -> None:

@@ -110,7 +110,7 @@ def compress(
         model=model or "main",
         size_limit=coding.parse_size_limit(size_limit),
     )
-    batch = Batch(force, skip_existing, dry_run, jobs, preserve, as_json, progress)
+    batch = Batch(force, skip_existing, dry_run, jobs, preserve, as_json, progress, remove)
     planned = plan_jobs(
         Selection(inputs or [], filelist, recursive, IMAGE_SUFFIXES),
         Destination(".cae", output_dir, output_dir_mirror),

@@ -1,0 +1,101 @@
+"""The commands `bench` and `compare`; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caecodec.cli.console import reports_errors
+from caecodec.cli.files import Job, check_target
+from caecodec.cli.options import Force, Model
+from caecodec.errors import ConfigError
+
+CODECS_HELP = (
+    "Of cae, cae-e1 to cae-e9 (efforts), classic, png, jpeg, mozjpeg, webp, jp2, jxl, avif."
+)
+Bpp = Annotated[
+    float, typer.Option(min=0.01, help="Bits a pixel of the files that are shown side by side.")
+]
+
+
+@reports_errors
+def bench(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET_DIR", help="Folder of images.")],
+    codecs: Annotated[
+        str,
+        typer.Option(help=CODECS_HELP),
+    ] = "cae,png,jpeg,webp,avif",
+    qualities: Annotated[
+        str | None, typer.Option(help="Qualities of all lossy codecs, with commas between.")
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for results.csv and .json, rd.svg and .png, report.html."),
+    ] = Path("bench-results"),
+    baselines: Annotated[
+        Path | None,
+        typer.Option(help="JSON of published curves to draw dashed [default: Kodak's on Kodak]."),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Images to show under a slider in report.html.")
+    ] = 8,
+    bpp: Bpp = 0.25,
+    model: Model = None,
+) -> None:
+    """Compare caecodec with PNG, JPEG, WebP, AVIF and others on a folder of images.
+
+    Every rate is the size of a real file. report.html shows plot, tables and images at equal file
+    size. Needs the extra: pip install 'caecodec[bench]'
+
+    Example: caecodec bench photos/ --codecs cae,jpeg,avif,jxl --out results/
+    """
+    from caecodec.cli.benchmark import run  # noqa: PLC0415 - loads torch
+
+    run(
+        dataset,
+        _names(codecs),
+        _numbers(qualities),
+        out,
+        model or "main",
+        baselines=baselines,
+        num_pictures=pictures,
+        bits_per_pixel=bpp,
+    )
+
+
+@reports_errors
+def compare(
+    image: Annotated[str, typer.Argument(metavar="IMAGE")],
+    codecs: Annotated[str, typer.Option(help=CODECS_HELP)] = "cae,jpeg,webp,avif",
+    bpp: Bpp = 0.25,
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("compare.html"),
+    force: Force = False,
+    model: Model = None,
+) -> None:
+    """Show an image by several codecs at equal file size, under a slider, in one HTML page.
+
+    The first codec sets the size: its largest file within --bpp.
+
+    Example: caecodec compare photo.png --codecs cae,jpeg,avif --bpp 0.15
+    """
+    from caecodec.cli.benchmark import compare_image  # noqa: PLC0415 - loads torch
+
+    check_target(Job(image, str(out)), force=force)
+    compare_image(Path(image), _names(codecs), bpp, out, model or "main")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--qualities is {text!r}, expected numbers with commas between"
+        ) from None
