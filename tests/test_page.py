@@ -140,6 +140,7 @@ def test_what_is_seen_left_of_the_line_is_the_left_version(
 ) -> None:
     browser.get(page.as_uri())
     Select(browser.find_element(By.CSS_SELECTOR, "select.left")).select_by_visible_text("original")
+    Select(browser.find_element(By.CSS_SELECTOR, "select.right")).select_by_index(0)  # caecodec
     Select(browser.find_element(By.CSS_SELECTOR, "select.zoom")).select_by_visible_text("1x")
     stage = browser.find_element(By.CSS_SELECTOR, ".stage")
     shot = Image.open(io.BytesIO(stage.screenshot_as_png)).convert("RGB")
