@@ -39,6 +39,7 @@ from caecodec.effort import (
 )
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import ConfigError, ImageError
+from caecodec.memory import with_trims
 from caecodec.mosaic import Mosaic
 from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.entropy_models import replicate_to_multiple
@@ -145,7 +146,7 @@ class Compression:
             (cost,) = level.costs
             numbers = header.grid.scan()
             quantized = ((number, *self._quantized(number, header, cost)) for number in numbers)
-        for count, (number, latent, (symbols, _)) in enumerate(quantized, 1):
+        for count, (number, latent, (symbols, _)) in enumerate(with_trims(quantized), 1):
             z_indexes = model.hyper_indexes(latent.z.shape, units)
             sections = (flat(latent.z), flat(z_indexes)), (flat(symbols), flat(latent.indexes))
             yield number, list(sections)

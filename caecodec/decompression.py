@@ -16,6 +16,7 @@ from caecodec.container import Container
 from caecodec.effort import flat
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import DesyncError, FormatError
+from caecodec.memory import with_trims
 from caecodec.mosaic import Mosaic
 from caecodec.nn.architectures import FrozenModel
 from caecodec.pixels import Pixels
@@ -108,7 +109,7 @@ class Decompression:
 
     def parts(self, window: Region) -> Iterator[tuple[Region, Pixels]]:
         """Yield the squares of a window, in pixels, and their colour: (h, w), or (h, w, 3)."""
-        for square in self._grid.squares(window):
+        for square in with_trims(self._grid.squares(window)):
             yield square, self._pixels(square)
 
     def _pixels(self, window: Region) -> Pixels:

@@ -14,8 +14,8 @@ PACKAGE = Path(caecodec.__file__).parent
 LAYERS = [
     ["errors", "config"],
     [
-        *("boxes", "complexity", "container", "entropy_coder", "metrics", "pixels", "replacing"),
-        *("salvage", "tables", "tiles"),
+        *("boxes", "complexity", "container", "entropy_coder", "memory", "metrics", "pixels"),
+        *("replacing", "salvage", "tables", "tiles"),
     ],
     ["nn"],
     ["weights"],

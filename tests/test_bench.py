@@ -258,6 +258,20 @@ def test_ms_ssim_is_absent_when_a_side_is_160_pixels_or_less() -> None:
     assert records[1].ms_ssim is records[2].ms_ssim is None
 
 
+def test_ssimulacra2_is_measured_on_request() -> None:
+    image = Image.fromarray(synthetic_image(192, 176, 4))
+    codecs = make_codecs(["jpeg", "png"], qualities=[30, 90])
+    records = run_benchmark([("a", image)], codecs, with_ssimulacra2=True)
+    by_curve = {(record.codec, record.quality): record.ssimulacra2 or 0 for record in records}
+    assert by_curve["jpeg", 30] < by_curve["jpeg", 90] < 100
+    assert by_curve["png", 100] == pytest.approx(100, abs=1e-6)
+    points = summarize(records)
+    assert {point.ssimulacra2 for point in points} == set(by_curve.values())
+    console = Console(width=140, file=io.StringIO())
+    console.print(format_table(points, {}))
+    assert "SSIMULACRA2" in console.file.getvalue()
+
+
 def test_ms_ssim_of_an_equal_image_is_1(records: list[Record]) -> None:
     lossless = [record.ms_ssim for record in records if record.codec == "png"]
     assert lossless == [pytest.approx(1), None]

@@ -89,11 +89,14 @@ def write_results(  # noqa: PLR0913 - all that a run gave
 def _points_table(points: Sequence[Point]) -> Table:
     table = Table(title="Means over images", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("codec")
-    for heading in ("quality", "bpp", "PSNR dB", "MS-SSIM", "encode s/MP", "decode s/MP"):
+    headings = ["quality", "bpp", "PSNR dB", "MS-SSIM", "encode s/MP", "decode s/MP"]
+    if any(point.ssimulacra2 is not None for point in points):
+        headings.append("SSIMULACRA2")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for codec, curve in groupby(points, key=lambda point: point.codec):
         for index, point in enumerate(curve):
-            table.add_row("" if index else codec, *_cells(point))
+            table.add_row("" if index else codec, *_cells(point)[: len(headings)])
         table.add_section()
     return table
 
@@ -107,6 +110,7 @@ def _cells(point: Point) -> tuple[str, ...]:
         "-" if point.ms_ssim is None else f"{point.ms_ssim:.4f}",
         f"{point.encode_seconds_per_megapixel:.3f}",
         f"{point.decode_seconds_per_megapixel:.3f}",
+        "-" if point.ssimulacra2 is None else f"{point.ssimulacra2:.2f}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import statistics
 import time
@@ -49,6 +50,7 @@ class Record:
         ms_ssim: at most 1; None when a side is not above MS_SSIM_LIMIT.
         encode_seconds: wall time, image in memory to bytes in memory.
         decode_seconds: wall time, bytes in memory to image in memory.
+        ssimulacra2: at most 100; None when it was not asked for.
     """
 
     image: str
@@ -62,6 +64,7 @@ class Record:
     ms_ssim: float | None
     encode_seconds: float
     decode_seconds: float
+    ssimulacra2: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Point:
         ms_ssim: mean over the images that have one; None when none has.
         encode_seconds_per_megapixel: median over images.
         decode_seconds_per_megapixel: median over images.
+        ssimulacra2: mean over images; None when it was not asked for.
     """
 
     codec: str
@@ -87,6 +91,7 @@ class Point:
     ms_ssim: float | None
     encode_seconds_per_megapixel: float
     decode_seconds_per_megapixel: float
+    ssimulacra2: float | None = None
 
 
 class Progress(Protocol):
@@ -139,10 +144,25 @@ def ms_ssim(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) ->
     return float(similarity(planes[:1], planes[1:], data_range=MAX_LEVEL))
 
 
+def ssimulacra2(reference: Image.Image, decoded: Image.Image) -> float:
+    """Return SSIMULACRA2, a measure tuned to eyes: 100 for equal images, 90 hardly told apart.
+
+    Raises:
+        ConfigError: ssimulacra2 is not installed.
+
+    Source: Sneyers, cloudinary/ssimulacra2, as in the package ssimulacra2.
+    """
+    files = io.BytesIO(), io.BytesIO()
+    for image, file in zip((reference, decoded), files, strict=True):
+        image.save(file, "PPM")
+    return float(import_extra("ssimulacra2").compute_ssimulacra2(*files))
+
+
 def run_benchmark(
     images: Sequence[tuple[str, Image.Image]],
     codecs: Sequence[ImageCodec],
     *,
+    with_ssimulacra2: bool = False,
     on_progress: Progress | None = None,
 ) -> list[Record]:
     """Encode and decode every image with every codec at every quality.
@@ -153,6 +173,7 @@ def run_benchmark(
     Args:
         images: names and RGB images, as from `load_dataset`.
         codecs: as from `make_codecs`.
+        with_ssimulacra2: measure that too; it takes seconds per megapixel.
         on_progress: called after each record.
 
     Returns:
@@ -170,7 +191,8 @@ def run_benchmark(
     for name, image in images:
         for codec in codecs:
             for quality in codec.qualities:
-                records.append(_measure(name, image, codec, quality))
+                record = _measure(name, image, codec, quality, with_ssimulacra2=with_ssimulacra2)
+                records.append(record)
                 if on_progress:
                     on_progress(len(records), total, records[-1])
     return records
@@ -241,13 +263,21 @@ def _load_rgb(path: Path) -> Image.Image:
         raise ImageError(f"cannot decode {path}: {error}") from error
 
 
-def _measure(name: str, image: Image.Image, codec: ImageCodec, quality: float) -> Record:
+def _measure(
+    name: str,
+    image: Image.Image,
+    codec: ImageCodec,
+    quality: float,
+    *,
+    with_ssimulacra2: bool = False,
+) -> Record:
     started = time.perf_counter()
     data = codec.encode(image, quality)
     encoded = time.perf_counter()
     decoded_image = codec.decode(data)
     finished = time.perf_counter()
-    reference, decoded = np.asarray(image), np.asarray(decoded_image.convert("RGB"))
+    decoded_image = decoded_image.convert("RGB")
+    reference, decoded = np.asarray(image), np.asarray(decoded_image)
     return Record(
         image=name,
         codec=codec.name,
@@ -260,11 +290,13 @@ def _measure(name: str, image: Image.Image, codec: ImageCodec, quality: float) -
         ms_ssim=ms_ssim(reference, decoded),
         encode_seconds=encoded - started,
         decode_seconds=finished - encoded,
+        ssimulacra2=ssimulacra2(image, decoded_image) if with_ssimulacra2 else None,
     )
 
 
 def _point(group: list[Record]) -> Point:
     similarities = [record.ms_ssim for record in group if record.ms_ssim is not None]
+    seen = [record.ssimulacra2 for record in group if record.ssimulacra2 is not None]
     megapixels = [record.width * record.height / 1e6 for record in group]
     encode = [record.encode_seconds / size for record, size in zip(group, megapixels, strict=True)]
     decode = [record.decode_seconds / size for record, size in zip(group, megapixels, strict=True)]
@@ -277,6 +309,7 @@ def _point(group: list[Record]) -> Point:
         ms_ssim=statistics.fmean(similarities) if similarities else None,
         encode_seconds_per_megapixel=statistics.median(encode),
         decode_seconds_per_megapixel=statistics.median(decode),
+        ssimulacra2=statistics.fmean(seen) if seen else None,
     )
 
 

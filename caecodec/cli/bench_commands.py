@@ -38,6 +38,9 @@ def bench(
         Path | None,
         typer.Option(help="JSON of published curves to draw dashed [default: Kodak's on Kodak]."),
     ] = None,
+    ssimulacra2: Annotated[
+        bool, typer.Option("--ssimulacra2", help="Measure SSIMULACRA2 as well (slow).")
+    ] = False,
     pictures: Annotated[
         int, typer.Option(min=0, help="Images to show under a slider in report.html.")
     ] = 8,
@@ -62,6 +65,7 @@ def bench(
         baselines=baselines,
         num_pictures=pictures,
         bits_per_pixel=bpp,
+        with_ssimulacra2=ssimulacra2,
     )
 
 

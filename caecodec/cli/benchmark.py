@@ -46,6 +46,7 @@ def run(
     baselines: Path | None,
     num_pictures: int,
     bits_per_pixel: float,
+    with_ssimulacra2: bool,
 ) -> None:
     """Measure, print the tables on stdout, and write the results.
 
@@ -58,9 +59,13 @@ def run(
         baselines: file of published curves for these images; the shipped one when they are Kodak.
         num_pictures: images under a slider in report.html, spread over the data set.
         bits_per_pixel: of their files.
+        with_ssimulacra2: measure that too.
     """
     digests, codecs = _codecs(names, model, qualities)
-    for module in _EXTRA_MODULES:  # before an hour of work, not after it
+    for module in (
+        *_EXTRA_MODULES,
+        *(["ssimulacra2"] if with_ssimulacra2 else []),
+    ):  # before an hour of work, not after it
         import_extra(module)
     images = load_dataset(dataset)
     if baselines is None and is_kodak(images):
@@ -72,7 +77,7 @@ def run(
         def show(done: int, total: int, record: Record) -> None:
             bar.update(task, completed=done, total=total, description=record.image)
 
-        records = run_benchmark(images, codecs, on_progress=show)
+        records = run_benchmark(images, codecs, with_ssimulacra2=with_ssimulacra2, on_progress=show)
     points = summarize(records)
     rates = bd_matrix(points)
     comparisons = compare(points, published)
