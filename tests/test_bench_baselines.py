@@ -211,7 +211,7 @@ def test_a_benchmark_uses_the_file_it_is_given_and_none_for_other_images(
     Image.linear_gradient("L").convert("RGB").resize((48, 32)).save(tmp_path / "images" / "a.png")
     path = write_curves(tmp_path / "curves.json", vtm=CURVE)
     for name, baselines in (("without", None), ("with", path)):
-        run(tmp_path / "images", ["jpeg"], None, tmp_path / name, None, baselines)
+        run(tmp_path / "images", ["jpeg"], None, tmp_path / name, None, baselines=baselines)
     results = {
         name: json.loads((tmp_path / name / "results.json").read_text())
         for name in ("without", "with")

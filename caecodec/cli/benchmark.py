@@ -43,10 +43,10 @@ def run(
     out: Path,
     model: str,
     *,
-    baselines: Path | None,
-    num_pictures: int,
-    bits_per_pixel: float,
-    with_ssimulacra2: bool,
+    baselines: Path | None = None,
+    num_pictures: int = 0,
+    bits_per_pixel: float = 0.25,
+    with_ssimulacra2: bool = False,
 ) -> None:
     """Measure, print the tables on stdout, and write the results.
 
@@ -71,13 +71,7 @@ def run(
     if baselines is None and is_kodak(images):
         baselines = KODAK_FILE
     published = load_baselines(baselines) if baselines else []
-    with _bar() as bar:
-        task = bar.add_task("starting", total=None)
-
-        def show(done: int, total: int, record: Record) -> None:
-            bar.update(task, completed=done, total=total, description=record.image)
-
-        records = run_benchmark(images, codecs, with_ssimulacra2=with_ssimulacra2, on_progress=show)
+    records = _measure(images, codecs, with_ssimulacra2=with_ssimulacra2)
     points = summarize(records)
     rates = bd_matrix(points)
     comparisons = compare(points, published)
@@ -151,6 +145,18 @@ def _codecs(
         names, cae=loaded.get(model), classic=loaded.get(CLASSIC), qualities=qualities
     )
     return {name: loaded[used].digest.hex() for name, used in models.items()}, codecs
+
+
+def _measure(
+    images: list[tuple[str, Image.Image]], codecs: list[ImageCodec], *, with_ssimulacra2: bool
+) -> list[Record]:
+    with _bar() as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(done: int, total: int, record: Record) -> None:
+            bar.update(task, completed=done, total=total, description=record.image)
+
+        return run_benchmark(images, codecs, with_ssimulacra2=with_ssimulacra2, on_progress=show)
 
 
 def _pictures(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from caecodec.config import AnyConfig, model_config_from
+from caecodec.config import AnyConfig, ClassicConfig, model_config_from
 from caecodec.container import DIGEST_BYTES
 from caecodec.errors import ConfigError, ModelError
 from caecodec.tables import CodingTables, unpack_tables
@@ -110,20 +111,22 @@ def load_weights(path: Path) -> Weights:
     except FileNotFoundError as error:
         raise ModelError(f"no weights file {path}") from error
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is not a safetensors file: {error}") from error
+        raise ModelError(f"{path} is not a safetensors file: {_printable(error)}") from error
     if metadata.get("format") != FORMAT_NAME:
         raise ModelError(
             f"{path} is not a caecodec weights file: its format is "
             f"{metadata.get('format')!r}, expected {FORMAT_NAME!r}"
         )
     try:
-        config = model_config_from(json.loads(metadata["config"]))
-        training = json.loads(metadata.get("training", "{}"))
+        config = model_config_from(_json_object(metadata["config"]))
+        training = _json_object(metadata.get("training", "{}"))
     except (KeyError, TypeError, ValueError, RecursionError, ConfigError) as error:
         raise ModelError(f"{path} has no valid configuration: {error}") from error
     for name, array in tensors.items():
         _check_tensor(name, array, path)
-    return Weights(config, tensors, training, path)
+    weights = Weights(config, tensors, training, path)
+    _check_size(weights)
+    return weights
 
 
 def find_weights(model: str | Path) -> Weights:
@@ -140,7 +143,48 @@ def _check_tensor(name: str, array: Array, path: Path) -> None:
     """Check a tensor's type, and that its values are finite. FORMAT.md section 12."""
     part, last = name.split(".", maxsplit=1)[0], name.rsplit(".", maxsplit=1)[-1]
     expected = {"tables": "uint16", "scale_head": _INTEGERS.get(last, "")}.get(part, "float16")
+    if not name.isprintable():
+        raise ModelError(f"{path}: tensor {name!r} has a name of letters that cannot be shown")
     if str(array.dtype) != expected:
         raise ModelError(f"{path}: tensor {name} is {array.dtype}, expected {expected or 'none'}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ModelError(f"{path}: tensor {name} holds values that are not finite")
+
+
+def _check_size(weights: Weights) -> None:
+    """Check that the tensors are as many as the configuration's blocks call for, and as large.
+
+    Networks are built by the configuration before tensors are put into them: a few bytes must not
+    ask for gigabytes.
+    """
+    config = weights.config
+    if isinstance(config, ClassicConfig):
+        widths = (config.image_channels, *config.channels)
+        num_tensors = 4 * len(config.channels)
+        num_values = 2 * config.kernel_size**2 * sum(one * two for one, two in pairwise(widths))
+    else:
+        outer, inner = config.encoder_blocks + config.decoder_blocks, 2 * config.latent_blocks
+        num_tensors = 10 * (outer + inner)
+        num_values = 6 * (
+            outer * config.channels**2
+            + inner * config.latent_channels**2
+            + 3 * config.hyper_channels**2
+            + config.context_channels**2
+        )
+    if len(weights.tensors) < num_tensors or weights.num_parameters < num_values:
+        raise ModelError(
+            f"{weights.path} holds {len(weights.tensors)} tensors of {weights.num_parameters} "
+            f"values, its configuration calls for more than {num_tensors} of {num_values}"
+        )
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError(f"a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def _printable(error: Exception) -> str:
+    """Return an error's text in one line; it may quote the names of a hostile file."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(error))
