@@ -16,6 +16,7 @@ from caecodec.boxes import (
     TILE_BOX,
     Box,
     box_at,
+    describe,
     inflate,
     name_of,
     pack_box,
@@ -255,15 +256,21 @@ def _check_header(fields: tuple[int, int, int, int, int, bytes, int, int]) -> He
 
 def _boxes(data: bytes, num_tiles: int) -> Iterator[Box]:
     """Yield the boxes up to the last tile; nothing may follow it."""
-    offset = HEADER_BYTES
-    while num_tiles:
+    offset, tile = HEADER_BYTES, 0
+    while tile < num_tiles:
         if len(data) < offset + FRAME_BYTES:
-            raise TruncatedError(
-                f"the file ends at byte {len(data)} with {num_tiles} tiles missing"
+            missing = f"tile {tile}" if num_tiles == 1 else f"tile {tile} of {num_tiles} and on"
+            raise TruncatedError(f"the file ends at byte {len(data)}: {missing} missing")
+        try:
+            box = box_at(data, offset)
+        except TruncatedError as error:
+            raise TruncatedError(f"{error}: cut before or within tile {tile}") from error
+        if not box.is_whole and box.kind == TILE_BOX:
+            raise ChecksumMismatchError(
+                f"tile {tile} is damaged: {describe(box)} has another CRC-32"
             )
-        box = whole(box_at(data, offset))
-        yield box
-        num_tiles -= box.kind == TILE_BOX
+        yield whole(box)
+        tile += box.kind == TILE_BOX
         offset = box.end
     if offset != len(data):
         raise FormatError(f"{len(data) - offset} bytes follow the last tile, expected none")

@@ -64,6 +64,27 @@ def test_every_change_of_one_byte_is_noticed(name: str, toy: Codec) -> None:
                 toy.decompress(changed(data, position, flips))
 
 
+def test_what_is_damaged_is_named(toy: Codec) -> None:
+    data = golden("tiles")
+    starts, offset = [], HEADER_BYTES
+    for _, content in boxes(data):
+        starts.append(offset)
+        offset += FRAME_BYTES + len(content) + 4
+    for position in (9, 12, HEADER_BYTES - 1):
+        with pytest.raises(FormatError, match="header"):
+            toy.decompress(changed(data, position, 1))
+    for tile, start in enumerate(starts):
+        with pytest.raises(FormatError, match=f"tile {tile} is damaged"):
+            toy.decompress(changed(data, start + FRAME_BYTES + 5, 1))
+        with pytest.raises(TruncatedError, match=f"tile {tile}\\b"):
+            toy.decompress(data[: start + 20])
+    with_metadata = golden("metadata")
+    for kind, _ in boxes(with_metadata)[:3]:
+        place = with_metadata.index(kind) + FRAME_BYTES
+        with pytest.raises(FormatError, match=f"box {kind!r} at byte .* is damaged"):
+            toy.decompress(changed(with_metadata, place, 1))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_byte_inserted_or_left_out_is_noticed(name: str, toy: Codec) -> None:
     data = golden(name)
