@@ -169,6 +169,7 @@ class Compression:
             grid,
             model.config.latent_channels,
             lambda number: self._quantized(number, header, DEAD_ZONE_COST)[1].y_hat,
+            margin=2 * model.synthesis_halo,
         )
         is_gray = header.mode.is_gray
         weight = bits_per_squared_error(units, 1 if is_gray else 3)

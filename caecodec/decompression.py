@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,7 +67,8 @@ class Decompression:
         self._grid = container.header.grid.at(self._model.stride)
         self._lost = lost
         channels = self._model.config.latent_channels
-        self._mosaic = Mosaic(self._grid, channels, self._tile_latent)
+        halo = self._model.synthesis_halo
+        self._mosaic = Mosaic(self._grid, channels, self._tile_latent, margin=halo)
 
     def symbols(self, number: int) -> TileSymbols:
         """Decode the symbols of a tile, counted in raster order.
@@ -114,12 +116,16 @@ class Decompression:
 
     def _pixels(self, window: Region) -> Pixels:
         model, is_gray = self._model, self.mode.is_gray
+        squares = self._grid.at(1)
+        shown = set(squares.overlapping(window))
+        if shown <= self._lost:
+            shape = (window.height, window.width) if is_gray else (window.height, window.width, 3)
+            return np.full(shape, MID_GRAY, dtype=np.uint8)
         grown = window.covered_by(model.stride).grown(model.synthesis_halo, self._grid.bounds)
         x_hat = model.synthesize(self.latent(grown), self._units)
         inner = window.within(grown.scaled(model.stride))
         levels = to_uint8(x_hat[..., inner.rows, inner.columns], is_gray=is_gray)
-        squares = self._grid.at(1)
-        for number in self._lost:
+        for number in shown & self._lost:
             common = squares.tile_at(number).common(window).within(window)
             levels[common.rows, common.columns] = MID_GRAY
         return levels
@@ -134,5 +140,5 @@ class Decompression:
 def to_uint8(x_hat: Tensor, *, is_gray: bool) -> Pixels:
     """Clamp, round half to even, cast: (1, 3, H, W) to uint8 (H, W, 3), or (H, W) as the mean."""
     planes = x_hat[0].mean(0) if is_gray else x_hat[0].permute(1, 2, 0)
-    levels: Pixels = (planes * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    levels: Pixels = (planes * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
     return levels

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caecodec.config import MAX_EFFORT, MIN_EFFORT, rd_lambda
 from caecodec.container import QUALITY_UNIT
-from caecodec.errors import ConfigError
+from caecodec.errors import ConfigError, ModelError
 from caecodec.metrics import MAX_LEVEL
 from caecodec.mosaic import Mosaic
 from caecodec.nn.architectures import FrozenModel
@@ -160,7 +160,7 @@ class SymbolSearch:
         rounding: Rounding = nearest
         if cost in self._dead_zones:
             rounding = self._dead_zones[cost].rounding(latent.indexes)
-        return Quantized(*self._model.quantize(*latent, quality_units, rounding))
+        return self._quantized(latent, quality_units, rounding)
 
     def trials(
         self, latent: Latent, quality_units: int, level: Effort, distortion: Distortion
@@ -193,7 +193,7 @@ class SymbolSearch:
         target = latent.y
         for step in range(steps + 1):
             moved = latent._replace(y=target)
-            quantized = Quantized(*self._model.quantize(*moved, quality_units, rounding))
+            quantized = self._quantized(moved, quality_units, rounding)
             y_hat = quantized.y_hat.detach().requires_grad_()
             with torch.enable_grad():
                 distorted = distortion(y_hat)
@@ -201,6 +201,12 @@ class SymbolSearch:
             yield Trial(self._bits(quantized, latent) + distorted.item(), quantized)
             ideal = quantized.y_hat - gradient / (2 * CURVATURE)
             target = target.lerp(ideal, FIRST_SHARE * 0.5 ** (step / HALF_LIFE))
+
+    def _quantized(self, latent: Latent, quality_units: int, rounding: Rounding) -> Quantized:
+        quantized = Quantized(*self._model.quantize(*latent, quality_units, rounding))
+        if not quantized.y_hat.isfinite().all():
+            raise ModelError("the model's weights overflow: its latents are not finite")
+        return quantized
 
     def _bits(self, quantized: Quantized, latent: Latent) -> float:
         return self._tables.bits(flat(quantized.symbols), flat(latent.indexes))

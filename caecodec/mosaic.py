@@ -13,21 +13,30 @@ from caecodec.tiles import Region, TileGrid
 class Mosaic:
     """y_hat of every tile: made when a region first needs it, dropped when the scan has passed it.
 
-    Regions are asked for in the order of `TileGrid.scan`; two or three rows (of a wide image,
+    Regions are asked for in the order of `TileGrid.scan`; about two rows (of a wide image,
     columns) of tiles are then held. What comes out of order is made again.
     """
 
-    def __init__(self, grid: TileGrid, channels: int, make: Callable[[int], Tensor | None]) -> None:
+    def __init__(
+        self,
+        grid: TileGrid,
+        channels: int,
+        make: Callable[[int], Tensor | None],
+        *,
+        margin: int,
+    ) -> None:
         """Start with no tile made.
 
         Args:
             grid: of the image, at the model's stride.
             channels: M.
             make: y_hat (1, M, h, w) of a tile by its number, or None for zeros.
+            margin: positions by which a region reaches beyond what it is for.
         """
         self._grid = grid
         self._channels = channels
         self._make = make
+        self._margin = margin
         self._tiles: dict[int, Tensor | None] = {}
 
     def cut(self, region: Region) -> Tensor:
@@ -52,10 +61,16 @@ class Mosaic:
         self._tiles[number] = y_hat
 
     def _drop_before(self, region: Region) -> None:
+        """Drop what neither this line of the scan nor the next one will reach again."""
         for number in list(self._tiles):
-            tile = self._grid.tile_at(number)
-            is_passed = tile.top + tile.height <= region.top
-            if self._grid.is_wide:
-                is_passed = tile.left + tile.width <= region.left
-            if is_passed:
+            if self._is_passed(self._grid.tile_at(number), region):
                 del self._tiles[number]
+
+    def _is_passed(self, tile: Region, region: Region) -> bool:
+        bottom, right = tile.top + tile.height, tile.left + tile.width
+        below, beyond = region.top + region.height, region.left + region.width
+        if self._grid.is_wide:
+            is_near_done = right <= beyond - 2 * self._margin and bottom <= region.top
+            return right <= region.left or is_near_done
+        is_near_done = bottom <= below - 2 * self._margin and right <= region.left
+        return bottom <= region.top or is_near_done

@@ -20,7 +20,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from caecodec.boxes import METADATA_BOXES
 from caecodec.container import MAX_SIDE, SIZE_LIMIT, Mode, check_size
-from caecodec.errors import FormatError, ImageError
+from caecodec.errors import CodecError, FormatError, ImageError
 from caecodec.tiles import Region
 
 Pixels = NDArray[np.uint8]
@@ -111,13 +111,15 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
             _refuse(image)
             image.load()
             return image
+    except CodecError:
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"no file {name}") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # damage makes Pillow's parsers raise whatever they meet
         raise ImageError(f"cannot read {name}: {_first_line(error)}") from error
 
 
@@ -135,7 +137,10 @@ def take_apart(image: ImageLike) -> Picture:
     _check_sides(image.width, image.height)
     metadata = _metadata(image)
     target = _target_mode(image)
-    plain = image if image.mode == target else image.convert(target)  # no copy of what fits
+    try:
+        plain = image if image.mode == target else image.convert(target)  # no copy of what fits
+    except ValueError as error:
+        raise ImageError(f"the image is damaged: {_first_line(error)}") from error
     return Picture(Mode[target], plain, metadata)
 
 
@@ -156,13 +161,12 @@ def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[
     if "A" in image.getbands() and image_format not in _KEEPS_ALPHA:
         raise ImageError(f"{image_format} cannot hold alpha, choose .png, .webp, .avif or .tiff")
     metadata = {name: image.info[name] for name in METADATA_BOXES if name in image.info}
-    options = dict(_SAVE_OPTIONS.get(image_format, {}))
     kept = metadata if image_format in _KEEPS_METADATA else {}
-    options |= _metadata_options(kept, image_format)
     info, image.info = image.info, {}  # what the options do not name is not written
     try:
+        options = _SAVE_OPTIONS.get(image_format, {}) | _metadata_options(kept, image_format)
         image.save(target, image_format, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # Pillow parses some metadata and raises whatever it meets
         raise ImageError(f"cannot write {image_format}: {_first_line(error)}") from error
     finally:
         image.info = info
@@ -187,19 +191,19 @@ def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
     try:
         kind = PngImageFile if data.startswith(_PNG_MAGIC) else WebPImageFile
         with kind(io.BytesIO(data)) as plane:  # Image.open has a limit; the size is checked here
-            if plane.size != (width, height):
-                raise FormatError(
-                    f"alpha is {plane.width} x {plane.height}, expected {width} x {height}"
-                )
-            return _one_channel(plane)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            return _one_channel(plane, width, height)
+    except CodecError:
+        raise
+    except Exception as error:  # damage makes Pillow's parsers raise whatever they meet
         raise FormatError(
             f"the alpha box is not a PNG or WebP image: {_first_line(error)}"
         ) from error
 
 
-def _one_channel(plane: ImageFile.ImageFile) -> Pixels:
+def _one_channel(plane: ImageFile.ImageFile, width: int, height: int) -> Pixels:
     """Return what alpha may be: 8-bit gray, or, as WebP has no gray, three equal channels."""
+    if plane.size != (width, height):
+        raise FormatError(f"alpha is {plane.width} x {plane.height}, expected {width} x {height}")
     raw_modes = {str(tile[3]) for tile in plane.tile} if plane.format == "PNG" else set()
     if plane.format == "PNG" and plane.mode == "L" and raw_modes == {"L"}:
         return np.array(plane)

@@ -74,6 +74,8 @@ def salvage(data: bytes, *, size_limit: int = SIZE_LIMIT) -> Remains:
             rest = _tiles_to_the_end(data, offset + 1)[number - count :]
             tiles |= dict(enumerate(rest, count - len(rest)))
             lost |= dict.fromkeys(range(number, count - len(rest)), reason)
+            if number == count - len(rest):  # no tile is lost: what is stood before them
+                notes.append(f"{reason} up to tile {number}: left out")
             break
         offset = box.end
         if box.kind == TILE_BOX:

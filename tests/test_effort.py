@@ -129,7 +129,7 @@ def test_a_tile_is_judged_by_all_the_pixels_it_reaches(toy: Codec, image: np.nda
     canvas = torch.randn((1, channels, 5, 6), generator=generator)
     tile = Region(1, 2, 2, 2)
     grid = TileGrid(96, 80, tile_size=8)
-    mosaic = Mosaic(grid, channels, lambda _: canvas)
+    mosaic = Mosaic(grid, channels, lambda _: canvas, margin=0)
     around = Surroundings(toy._model, mosaic, grid, tile)
     x = to_unit(image)
 

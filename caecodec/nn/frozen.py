@@ -209,7 +209,7 @@ def load_networks(networks: nn.Module, tensors: dict[str, Array]) -> None:
     try:
         networks.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
+        lines = [line.strip(" .\t") for line in str(error).splitlines()]
         raise ModelError(f"the weights do not fit their configuration: {lines[-1]}") from error
     networks.requires_grad_(requires_grad=False)
     networks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

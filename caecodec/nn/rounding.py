@@ -80,7 +80,8 @@ class DeadZones:
         def towards_zero(residual: Tensor) -> Tensor:
             size = residual.abs()
             magnitude = size.round()
-            edge = self._edges.take(rows + magnitude.clamp(max=last).long())
+            bounded = magnitude.nan_to_num(nan=last).clamp(max=last)
+            edge = self._edges.take(rows + bounded.long())
             return (magnitude - (size < edge).float()) * residual.sign()
 
         return towards_zero
