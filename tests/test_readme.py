@@ -48,7 +48,7 @@ def test_the_commands_of_use_it_work(workplace: Path) -> None:
         command = line.replace("caecodec ", f"{shlex.quote(sys.executable)} -m caecodec ")
         done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}: {done.stderr}"
-    assert (workplace / "compressed" / "photo.cae").exists()
+    assert (workplace / "compressed" / "chelsea.cae").exists()
     assert (workplace / "restored" / "photo.png").exists()
     assert (workplace / "photo.webp").exists()
     assert (workplace / "piped.cae").exists()

@@ -36,7 +36,7 @@ def bench(
     ] = Path("bench-results"),
     baselines: Annotated[
         Path | None,
-        typer.Option(help="JSON of published curves to draw dashed [default: Kodak's on Kodak]."),
+        typer.Option(help="JSON of published curves to draw dashed (default: Kodak's on Kodak)."),
     ] = None,
     ssimulacra2: Annotated[
         bool, typer.Option("--ssimulacra2", help="Measure SSIMULACRA2 as well (slow).")

@@ -15,7 +15,7 @@ from caecodec.cli.console import reports_errors, say
 def desktop(
     prefix: Annotated[
         Path | None,
-        typer.Option(help="Data folder [default: $XDG_DATA_HOME, or ~/.local/share]."),
+        typer.Option(help="Data folder (default: $XDG_DATA_HOME, or ~/.local/share)."),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take it back.")] = False,
 ) -> None:

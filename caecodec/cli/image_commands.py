@@ -128,7 +128,7 @@ def decompress(
     filelist: Filelist = None,
     output_format: Annotated[
         OutputFormat | None,
-        typer.Option("--format", help="Format of the outputs [default: by OUT's suffix, or png]."),
+        typer.Option("--format", help="Format of the outputs (default: by OUT's suffix, or png)."),
     ] = None,
     crop: Annotated[
         str | None,

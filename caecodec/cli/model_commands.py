@@ -66,7 +66,7 @@ def features(
     image: Annotated[Path, typer.Argument(metavar="IMAGE")],
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     layer: Annotated[
-        int | None, typer.Option(min=1, help="Layer, counted from 1 [default: the last].")
+        int | None, typer.Option(min=1, help="Layer, counted from 1 (default: the last).")
     ] = None,
     model: Model = None,
     force: Force = False,

@@ -51,7 +51,7 @@ Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite outputs th
 Quality = Annotated[
     float | None,
     typer.Option(
-        "-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best) [default: 50]."
+        "-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best) (default: 50)."
     ),
 ]
 Effort = Annotated[
@@ -73,7 +73,7 @@ Remove = Annotated[
 SizeLimit = Annotated[
     str | None,
     typer.Option(
-        metavar="PIXELS", help="Refuse larger images [default: 178956970]; 500M allows more."
+        metavar="PIXELS", help="Refuse larger images (default: 178956970); 500M allows more."
     ),
 ]
 Model = Annotated[

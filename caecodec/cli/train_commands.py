@@ -20,10 +20,10 @@ Dataset = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")]
 Architecture = Annotated[
-    str | None, typer.Option(help="main, or classic: the textbook's autoencoder [default: main].")
+    str | None, typer.Option(help="main, or classic: the textbook's autoencoder (default: main).")
 ]
 Config = Annotated[
-    str | None, typer.Option(help="TOML file, or main, gpu or classic [default: by --arch].")
+    str | None, typer.Option(help="TOML file, or main, gpu or classic (default: by --arch).")
 ]
 Epochs = Annotated[
     float | None, typer.Option(help="Train on as many crops as this many times the images.")
