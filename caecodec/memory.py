@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-_INTERVAL = 4
+_INTERVAL = 2
 
 
 def with_trims(tiles: Iterable[Item]) -> Iterator[Item]:

@@ -12,10 +12,10 @@ import caecodec
 
 PACKAGE = Path(caecodec.__file__).parent
 LAYERS = [
-    ["errors", "config"],
+    ["errors", "config", "extras"],
     [
         *("boxes", "complexity", "container", "entropy_coder", "memory", "metrics", "pixels"),
-        *("replacing", "salvage", "tables", "tiles"),
+        *("replacing", "salvage", "tables", "tiles", "urls"),
     ],
     ["nn"],
     ["weights"],
@@ -24,7 +24,7 @@ LAYERS = [
         *("mosaic", "targets"),
     ],
     ["caecodec"],
-    ["CaeImagePlugin", "bench", "desktop", "train"],
+    ["CaeImagePlugin", "bench", "desktop", "scale", "train"],
     ["cli"],
     ["__main__"],
 ]
@@ -35,13 +35,16 @@ NN_ORDER = [
 THIRD_PARTY = {
     "torch": {
         *("nn", "codec", "compression", "decompression", "effort", "mosaic", "train", "cli"),
-        "bench",
+        *("bench", "scale"),
     },
     "constriction": {"entropy_coder"},
     "typer": {"cli"},
     "rich": {"cli", "bench"},
     "matplotlib": {"bench"},
     "safetensors": {"weights"},
+    "ray": {"scale"},
+    "pyarrow": {"scale"},
+    "fsspec": {"urls"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 350

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 
-from caecodec.errors import ConfigError
+from caecodec import extras
 
 
 def import_extra(name: str) -> ModuleType:
@@ -14,8 +13,4 @@ def import_extra(name: str) -> ModuleType:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        hint = "pip install 'caecodec[bench]'"
-        raise ConfigError(f"the benchmark cannot import {name}, expected it from {hint}") from error
+    return extras.import_extra(name, "bench")

@@ -16,8 +16,9 @@ from typing import Any
 import typer
 
 from caecodec.cli.console import FAILED, progress_bar, say
-from caecodec.cli.files import PIPE, Job, check_target, remove_source
+from caecodec.cli.files import PIPE, Job, check_target, file_exists, remove_source
 from caecodec.errors import CodecError, ConfigError
+from caecodec.urls import is_url
 
 PATIENCE = 1.0
 """Seconds after which a single job gets a progress bar."""
@@ -104,6 +105,8 @@ class _Run:
         self._jobs, self._work, self._batch = jobs, work, batch
         if batch.as_json and any(job.target == PIPE for job in jobs):
             raise ConfigError("--json writes to stdout: give the image another output")
+        if batch.preserve and any(is_url(job.source) or is_url(job.target) for job in jobs):
+            raise ConfigError("--preserve is for files: a URL has no times or permissions to keep")
         self._started = time.monotonic()
         self._outcomes: list[Outcome] = []
         self._failures: list[tuple[Job, str]] = []
@@ -145,12 +148,12 @@ class _Run:
         job = self._jobs[number]
         try:
             is_file = job.target not in {"", PIPE}
-            if self._batch.skip_existing and is_file and Path(job.target).exists():
+            if self._batch.skip_existing and is_file and file_exists(job.target):
                 return None
             check_target(job, force=self._batch.force)
             if self._batch.dry_run:
                 return Outcome(f"would make {job.target} from {job.source}")
-            if job.makes_folder:
+            if job.makes_folder and not is_url(job.target):
                 Path(job.target).parent.mkdir(parents=True, exist_ok=True)
             outcome = self._work(job, lambda part: self._show(number, part))
             if self._batch.preserve and is_file and job.source != PIPE:

@@ -14,6 +14,7 @@ from caecodec.cli.batch import Batch, Outcome, run_jobs
 from caecodec.cli.files import (
     PIPE,
     Job,
+    file_size,
     open_source,
     read_source,
     write_target,
@@ -118,7 +119,7 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
 
     is_checked = options.verify or options.remove
     write_target(job.target, lambda file: file.write(data), approve=approve if is_checked else None)
-    bytes_in = 0 if job.source == PIPE else Path(job.source).stat().st_size
+    bytes_in = file_size(job.source)
     facts = _facts(data, seconds)
     notes = [
         f"{len(data):,} bytes, {facts['bpp']:.3f} bpp, quality {facts['quality']:g}",
@@ -206,7 +207,7 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
     dropped = _write_image(job.target, image, options.suffix or default)
     if losses:
         raise FormatError(f"{job.target} written without what is lost: {'; '.join(losses)}")
-    bytes_out = 0 if job.target == PIPE else Path(job.target).stat().st_size
+    bytes_out = file_size(job.target)
     note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
     line = _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
     pixels = image.width * image.height

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import enum
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from caecodec.cli.batch import Batch, ProgressStyle
 from caecodec.cli.console import reports_errors, say
-from caecodec.cli.files import Job, check_target
+from caecodec.cli.files import Job, check_target, read_source
 from caecodec.cli.options import (
     AsJson,
     DryRun,
@@ -241,7 +240,7 @@ def verify(
 
 @reports_errors
 def info(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...")],
     as_json: AsJson = False,
 ) -> None:
     """Show size, quality, model and boxes of .cae files without decoding them."""
@@ -250,13 +249,13 @@ def info(
     failed = False
     for path in files:
         try:
-            facts = read_info(path)
+            facts = read_info(read_source(path))
         except CodecError as error:
             say(f"error: {path}: {error}")
             failed = True
             continue
         if as_json:
-            typer.echo(json.dumps({"path": str(path), **facts.to_dict()}))
+            typer.echo(json.dumps({"path": path, **facts.to_dict()}))
             continue
         boxes = ", ".join(f"{kind} {size}" for kind, size in facts.box_bytes.items())
         typer.echo(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,15 +13,22 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="IN... [OUT]",
-        help="Files, quoted globs such as '**/*.png', folders with -r, or - for stdin and stdout.",
+        help="Files or URLs, quoted globs such as '**/*.png', folders with -r, or - for stdin and "
+        "stdout.",
     ),
 ]
 OutputFolder = Annotated[
-    Path | None, typer.Option("-o", "--output-dir", help="Folder for the outputs of all inputs.")
+    str | None,
+    typer.Option(
+        "-o", "--output-dir", metavar="FOLDER", help="Folder for the outputs of all inputs."
+    ),
 ]
 MirrorFolder = Annotated[
-    Path | None,
-    typer.Option(help="Folder for the outputs, each below the path of its input as given."),
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder for the outputs, each below the path of its input as given.",
+    ),
 ]
 Recursive = Annotated[
     bool,
