@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from make_golden import synthetic_image
@@ -157,4 +158,15 @@ def test_imread_and_imwrite_are_arrays_in_and_out(tmp_path: Path) -> None:
     found = caecodec.imread(tmp_path / "a.cae")
     assert found.dtype == np.uint8
     assert np.abs(found.astype(int) - array).mean() < 6
-    assert np.array_equal(found, caecodec.decompress(caecodec.compress(array, quality=90)))
+    assert np.array_equal(found, decoded_at_90(array))
+
+
+def test_imageio_reads_and_writes_through_pillow(tmp_path: Path) -> None:
+    array = synthetic_image(50, 40, 1)
+    iio.imwrite(tmp_path / "a.cae", array, quality=90)
+    assert np.array_equal(iio.imread(tmp_path / "a.cae"), caecodec.imread(tmp_path / "a.cae"))
+    assert np.array_equal(caecodec.imread(tmp_path / "a.cae"), decoded_at_90(array))
+
+
+def decoded_at_90(array: np.ndarray) -> np.ndarray:
+    return np.array(caecodec.decompress(caecodec.compress(array, quality=90)))

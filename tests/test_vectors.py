@@ -183,6 +183,7 @@ def decompression(vector: Vector) -> Decompression:
     model: Any = SimpleNamespace(
         config=SimpleNamespace(latent_channels=len(y)),
         stride=16,
+        synthesis_halo=0,
         hyper_shape=lambda _: z.shape,
         hyper_indexes=lambda *_: z,
         scale_indexes=lambda *_: y,
