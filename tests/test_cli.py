@@ -2,12 +2,14 @@ import dataclasses
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from make_golden import TOY, synthetic_image
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -256,6 +258,11 @@ def test_help_and_info_load_neither_torch_nor_numpy(args: list[str]) -> None:
     )
     done = run_python(command)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_command_has_an_example_that_names_it() -> None:
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert re.search(rf"Examples?:\s+.*caecodec {name} ", command.help, re.DOTALL), name
 
 
 def test_bench_writes_its_results(tmp_path: Path) -> None:

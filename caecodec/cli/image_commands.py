@@ -243,7 +243,14 @@ def info(
     files: Annotated[list[str], typer.Argument(metavar="FILE...")],
     as_json: AsJson = False,
 ) -> None:
-    """Show size, quality, model and boxes of .cae files without decoding them."""
+    """Show size, quality, model and boxes of .cae files without decoding them.
+
+    No model is needed, and nothing but the files' bytes is held.
+
+    Examples:
+      caecodec info photo.cae
+      caecodec info *.cae --json | jq .bpp
+    """
     from caecodec.inspection import info as read_info  # noqa: PLC0415
 
     failed = False

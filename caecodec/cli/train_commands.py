@@ -125,7 +125,12 @@ def export(
     out: Out,
     force: Force = False,
 ) -> None:
-    """Turn a checkpoint into weights: float16 networks, integer tables, integer scale head."""
+    """Turn a checkpoint into weights: float16 networks, integer tables, integer scale head.
+
+    `train` does this at its end; after an interrupt, the checkpoint has what was reached.
+
+    Example: caecodec export mine.ckpt photos/ --out mine.safetensors
+    """
     from caecodec.cli.training import export_weights  # noqa: PLC0415 - loads torch
 
     check_target(Job(PIPE, str(out)), force=force)
