@@ -10,7 +10,7 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 from caecodec.boxes import METADATA_BOXES
-from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, REDUCTIONS
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, largest_reduction
 from caecodec.container import MAGIC, MAX_SIDE, read_front
 from caecodec.errors import CodecError, FormatError
 
@@ -49,12 +49,7 @@ class CaeImageFile(ImageFile.ImageFile):
         """
         if size is None or not self.tile or self._reduce > 1:
             return None
-        fits = [
-            factor
-            for factor in REDUCTIONS
-            if factor == 1 or all(a >= factor * b for a, b in zip(self.size, size, strict=True))
-        ]
-        self._reduce = max(fits)
+        self._reduce = min(map(largest_reduction, self.size, size))
         width, height = self.size
         self._size = -(-width // self._reduce), -(-height // self._reduce)
         return self.mode, (0, 0, width / self._reduce, height / self._reduce)

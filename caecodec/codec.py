@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -218,11 +219,16 @@ class Codec:
 
 def shared_codec(model: str | Path = "main", *, size_limit: int = SIZE_LIMIT) -> Codec:
     """Return the codec of a model, loaded once per process."""
-    codec = _loaded(model)
+    with _LOADING:
+        codec = _loaded(model)
     if size_limit != codec.size_limit:
         codec = copy.copy(codec)
         codec.size_limit = size_limit
     return codec
+
+
+_LOADING = threading.Lock()
+"""Threads that ask for a model at once wait for one of them to load it."""
 
 
 @functools.cache

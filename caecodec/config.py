@@ -236,3 +236,8 @@ def optimal_step(quality: float) -> float:
     R + lambda 255**2 D lies at step**2 = 18 / (ln 2 lambda 255**2).
     """
     return math.sqrt(18 / (math.log(2) * rd_lambda(quality) * 255**2))
+
+
+def largest_reduction(length: int, wanted: int) -> int:
+    """Return the largest of REDUCTIONS that leaves a side of `length` pixels `wanted` or more."""
+    return max(factor for factor in REDUCTIONS if factor == 1 or length >= factor * wanted)

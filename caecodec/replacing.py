@@ -6,7 +6,6 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -39,7 +38,7 @@ def replace_file(
         OSError: it cannot be written; nothing partial is left under the target's name.
     """
     target = Path(os.path.realpath(target))
-    name = f".{target.name[:_KEPT_OF_NAME]}.{secrets.token_hex(4)}.partial"
+    name = f".{target.name[:_KEPT_OF_NAME]}.{os.urandom(4).hex()}.partial"
     partial = target.with_name(name)
     raw = io.FileIO(partial, "xb")  # new, and with the permissions that the process gives
     try:

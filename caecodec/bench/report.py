@@ -120,10 +120,18 @@ def _bd_table(bd: BdMatrix) -> Table:
     table.add_column("codec")
     for anchor in bd:
         table.add_column(f"vs {anchor}", justify="right")
-    for codec in next(iter(bd.values())):
-        cells = (percent(None if codec == anchor else bd[anchor].get(codec)) for anchor in bd)
+    for codec, cells in bd_cells(bd).items():
         table.add_row(codec, *cells)
     return table
+
+
+def bd_cells(bd: BdMatrix) -> dict[str, list[str]]:
+    """Return each codec's BD-rates against the anchors as text; - against itself."""
+    codecs = next(iter(bd.values()), {})
+    return {
+        codec: [percent(None if codec == anchor else bd[anchor].get(codec)) for anchor in bd]
+        for codec in codecs
+    }
 
 
 def _comparison_table(comparisons: Sequence[Comparison]) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import enum
 import json
@@ -135,6 +134,8 @@ class _Run:
         if self._batch.workers == 1:
             yield from ((number, self._do(number)) for number in range(len(self._jobs)))
             return
+        import concurrent.futures  # noqa: PLC0415 - `--help` and `info` start sooner without it
+
         _share_cores(self._batch.workers)
         pool = concurrent.futures.ThreadPoolExecutor(self._batch.workers)
         try:
@@ -187,10 +188,9 @@ class _Run:
             self._bar.console.print(count + line, markup=False)
 
     def _show(self, number: int, part: float) -> None:
-        self._parts[number] = part
+        advance, self._parts[number] = part - self._parts[number], part
         is_slow = time.monotonic() - self._started > PATIENCE
-        done = sum(self._parts.values())
-        self._bar.update(self._task, completed=done, visible=is_slow or len(self._jobs) > 1)
+        self._bar.update(self._task, advance=advance, visible=is_slow or len(self._jobs) > 1)
 
     def _summary(self) -> str:
         bytes_in = sum(outcome.bytes_in for outcome in self._outcomes)

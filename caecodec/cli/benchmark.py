@@ -18,7 +18,7 @@ from caecodec.bench.equal_size import at_equal_size
 from caecodec.bench.extras import import_extra
 from caecodec.bench.page import Picture, svg_section, table_section, write_page
 from caecodec.bench.plot import label_of
-from caecodec.bench.report import format_table, percent, write_results
+from caecodec.bench.report import bd_cells, format_table, write_results
 from caecodec.bench.runner import (
     BdMatrix,
     Point,
@@ -177,10 +177,7 @@ def _write_report(
 
 
 def _bd_section(rates: BdMatrix) -> str:
-    codecs = list(next(iter(rates.values()), {}))
-    rows = [
-        [label_of(codec), *(percent(bd.get(codec)) for bd in rates.values())] for codec in codecs
-    ]
+    rows = [[label_of(codec), *cells] for codec, cells in bd_cells(rates).items()]
     return table_section(["codec", *(f"against {label_of(anchor)}" for anchor in rates)], rows)
 
 

@@ -19,7 +19,7 @@ from caecodec.cli.files import (
     read_source,
     write_target,
 )
-from caecodec.config import REDUCTIONS, Progress
+from caecodec.config import REDUCTIONS, Progress, largest_reduction
 from caecodec.container import MAX_SIDE, SIZE_LIMIT, unpack, unpack_header
 from caecodec.errors import ConfigError, FormatError
 from caecodec.metrics import psnr
@@ -65,7 +65,6 @@ class Compressing:
         effort: 1..9.
         best_effort: take the nearest where the target is out of reach.
         verify: a file counts as done when what was written decodes.
-        remove: delete the input then.
         measures_psnr: decode, and say the PSNR.
         model: name or path.
         size_limit: pixels of the largest image.
@@ -76,7 +75,6 @@ class Compressing:
     effort: int
     best_effort: bool
     verify: bool
-    remove: bool
     measures_psnr: bool
     model: str
     size_limit: int
@@ -84,8 +82,7 @@ class Compressing:
 
 def compress_all(jobs: Sequence[Job], options: Compressing, batch: Batch) -> None:
     """Compress every job's image to its quality, or to the target."""
-    is_checked = options.verify or options.remove
-    if is_checked and any(PIPE in (job.source, job.target) for job in jobs):
+    if options.verify and any(PIPE in (job.source, job.target) for job in jobs):
         raise ConfigError("--verify and --rm need files: a pipe cannot be read back or removed")
     run_jobs(jobs, functools.partial(_compress, options), batch)
 
@@ -117,8 +114,9 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
                 f"what was written as {job.target} does not decode: {error}"
             ) from error
 
-    is_checked = options.verify or options.remove
-    write_target(job.target, lambda file: file.write(data), approve=approve if is_checked else None)
+    write_target(
+        job.target, lambda file: file.write(data), approve=approve if options.verify else None
+    )
     bytes_in = file_size(job.source)
     facts = _facts(data, seconds)
     notes = [
@@ -221,8 +219,7 @@ def make_thumbnail(job: Job, *, size: int, model: str | None, size_limit: int) -
     data = read_source(job.source)
     codec = _codec_for(data, model, size_limit)
     header = unpack_header(data, size_limit=size_limit)
-    longest = max(header.width, header.height)
-    reduce = max(factor for factor in REDUCTIONS if factor == 1 or longest >= factor * size)
+    reduce = largest_reduction(max(header.width, header.height), size)
     image = ImageOps.exif_transpose(codec.decompress(data, reduce=reduce))
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     _write_image(job.target, image, Path(job.target).suffix)
