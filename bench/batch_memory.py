@@ -1,6 +1,6 @@
 """Show that a long batch keeps no memory: what a process holds after 100, 200, ... images.
 
-python bench/batch_memory.py [--model NAME] [--count NUMBER] [--side PIXELS] [--out FILE]
+python bench/batch_memory.py [--model NAME] [--count NUMBER] [--side PIXELS]
 
 Each image is drawn anew, compressed and decompressed by one codec, at a quality that changes from
 image to image. What the process holds is VmRSS of /proc, so this runs on Linux alone.
@@ -34,12 +34,11 @@ def held_megabytes() -> float:
 
 
 def main() -> None:
-    """Print and write what is held."""
+    """Print what is held."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="main")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     codec = Codec(options.model)
     held = {}
@@ -54,10 +53,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "megabytes_after_images": held,
     }
-    text = json.dumps(found, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

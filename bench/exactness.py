@@ -1,6 +1,6 @@
-"""Show that files decode to the same latents everywhere, and write what was compared.
+"""Show that files decode to the same latents everywhere, and print what was compared as JSON.
 
-python bench/exactness.py DATASET [--models NAME...] [--images N] [--out FILE]
+python bench/exactness.py DATASET [--models NAME...] [--images N]
 
 The middle of each image becomes a file of every model, at qualities from 0 to 100 in turn. A
 process of each environment decodes them all; the CRC-32 of symbols and table indexes must not
@@ -102,12 +102,11 @@ def batches(codec: Codec, files: list[Path]) -> dict[str, int]:
 
 
 def main() -> None:
-    """Compare all, print and write."""
+    """Compare all and print a JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--models", nargs="+", default=["main", "classic"])
     parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     images = load_dataset(options.dataset)[: options.images]
     with tempfile.TemporaryDirectory() as folder:
@@ -131,10 +130,7 @@ def main() -> None:
                 if isinstance(Codec(name).weights.config, ModelConfig)
             },
         }
-    text = json.dumps(found, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Show what limits a model: where its bits go at each quality, and on which images it loses.
 
-python bench/limits.py DATASET RESULTS.csv [--model NAME] [--anchor CODEC] [--out FILE]
+python bench/limits.py DATASET RESULTS.csv [--model NAME] [--anchor CODEC]
 
 RESULTS.csv is `caecodec bench`'s, of the same images; the anchor one of its codecs. The rates of y
 and z are what the tables promise; the rest of a file is its header, boxes and checksums.
@@ -72,13 +72,12 @@ def _record(row: dict[str, Any]) -> Record:
 
 
 def main() -> None:
-    """Print and write both."""
+    """Print both as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("--model", default="main")
     parser.add_argument("--anchor", default="avif")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     codec = Codec(options.model)
     found = {
@@ -86,10 +85,7 @@ def main() -> None:
         "by_quality": by_quality(codec, load_dataset(options.dataset)),
         f"bd_rate_against_{options.anchor}": by_image(options.results, options.anchor),
     }
-    text = json.dumps(found, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

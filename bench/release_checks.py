@@ -1,8 +1,8 @@
 """Measure what a release promises beyond the R-D curve, on a folder of images.
 
-python bench/release_checks.py DATASET [--out FILE]
+python bench/release_checks.py DATASET
 
-Prints, and writes as JSON: how far file bits lie above what the tables promise, the images on which
+Prints as JSON: how far file bits lie above what the tables promise, the images on which
 size or PSNR fail to rise with quality, warm encode and decode times with 2 threads, and the process
 time of commands that must start fast.
 """
@@ -116,7 +116,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--model", default="main")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     codec = Codec(options.model)
     images = load_dataset(options.dataset)
@@ -132,10 +131,7 @@ def main() -> None:
             "info": process_seconds("info", str(sample)),
         },
     }
-    text = json.dumps(results, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

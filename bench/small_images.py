@@ -1,6 +1,6 @@
 """Measure many small images: one call of caecodec, a process for each, and Pillow's AVIF.
 
-python bench/small_images.py FOLDER [--count 1000] [--side 256] [--processes 40] [--out FILE]
+python bench/small_images.py FOLDER [--count 1000] [--side 256] [--processes 40]
 
 Crops of FOLDER's images, as PNG. One `caecodec compress -r` and one `caecodec decompress -r` take
 all of them, with one job at a time and with two; a process of its own for each is measured on the
@@ -104,19 +104,15 @@ def measure(folder: Path, count: int, side: int, processes: int) -> dict[str, An
 
 
 def main() -> None:
-    """Measure, and print or write a JSON."""
+    """Measure and print a JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--processes", type=int, default=40)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     results = measure(arguments.folder, arguments.count, arguments.side, arguments.processes)
-    text = json.dumps(results, indent=1) + "\n"
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text)
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time what could make the networks or a cold start faster, against what caecodec does.
 
-python bench/speed_trials.py IMAGE [--model NAME] [--out FILE]
+python bench/speed_trials.py IMAGE [--model NAME]
 
 Each line is a ratio of median times, trial over shipped, taken turn by turn in one process with 2
 threads: below 1 the trial is faster. bench/results/speed.md says what became of each.
@@ -191,7 +191,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("image", type=Path)
     parser.add_argument("--model", default="main")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(2)
@@ -202,10 +201,7 @@ def main() -> None:
         x = replicate_to_multiple(to_unit(np.array(image)), model.stride)
         results = network_trials(model, x) | bfloat16_cost(codec, image) | shares(codec, image)
     results |= loading(shipped_path(options.model))
-    text = json.dumps({name: round(value, 4) for name, value in results.items()}, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    print(json.dumps({name: round(value, 4) for name, value in results.items()}, indent=2))
 
 
 if __name__ == "__main__":
