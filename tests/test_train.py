@@ -100,6 +100,38 @@ def test_rates_rise_stay_and_fall_by_the_settings_of_the_run_that_resumes(tmp_pa
     assert resumed.optimizers[0].param_groups[0]["peak"] == 5.0
 
 
+def test_a_run_goes_on_with_more_blocks_from_the_same_function(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    make_trainer(path).run(Budget(steps=3))
+    grown_config = dataclasses.replace(CONFIG, latent_blocks=CONFIG.latent_blocks + 1)
+    settings = dataclasses.replace(SETTINGS, warmup_steps=2)
+    grown = Trainer(grown_config, settings, images=tensors(), checkpoint_path=path, resume=True)
+    same = make_trainer(path, resume=True)
+    x, quality = same.crops.batch(2), torch.tensor([20.0, 80.0])
+    for old, new in ((same.model, grown.model), (same.average.module, grown.average.module)):
+        before, after = (model.eval()(x, quality) for model in (old, new))
+        torch.testing.assert_close(after.mse, before.mse)
+        torch.testing.assert_close(after.y_bits, before.y_bits)
+    rates = []
+    grown.run(Budget(steps=6), lambda _: rates.append(grown.optimizers[0].param_groups[0]["lr"]))
+    peak = SETTINGS.matrix_learning_rate
+    assert rates == pytest.approx([peak * x for x in (1 / 4, 1 / 3, 1 / 6)])
+    block = grown.model.analysis.latent_blocks[-1]
+    assert block.contract.weight.abs().max() > 0
+    resumed = Trainer(grown_config, settings, images=tensors(), checkpoint_path=path, resume=True)
+    assert resumed.warm_up_from == 0
+    assert resumed.optimizers[0].state
+
+
+def test_a_run_does_not_go_on_with_other_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    make_trainer(path).run(Budget(steps=1))
+    width = CONFIG.channels
+    other = dataclasses.replace(CONFIG, channels=width + 8)
+    with pytest.raises(ConfigError, match=f"channels is {width + 8}, but {width} in the checkpoint"):
+        Trainer(other, SETTINGS, images=tensors(), checkpoint_path=path, resume=True)
+
+
 def test_an_interrupt_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     trainer = make_trainer(path)
@@ -235,9 +267,10 @@ def test_the_residual_prior_sums_to_one() -> None:
 
 def test_muon_updates_are_near_orthogonal() -> None:
     matrices = torch.randn(3, 12, 30, generator=torch.Generator().manual_seed(0))
-    singular = torch.linalg.svdvals(orthogonalize(matrices))
-    assert singular.min() > 0.5
-    assert singular.max() < 1.3
+    for dtype, slack in ((torch.float32, 0.0), (torch.bfloat16, 0.05)):
+        singular = torch.linalg.svdvals(orthogonalize(matrices, dtype).float())
+        assert singular.min() > 0.79 - slack
+        assert singular.max() < 1.21 + slack
     assert orthogonalize(matrices.mT).shape == (3, 30, 12)
 
 

@@ -13,8 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-_ITERATIONS = 5
+_QUINTICS = (
+    (8.3837, -24.7659, 18.3571),
+    (4.0434, -3.0114, 0.5695),
+    (3.5056, -2.6267, 0.5257),
+    (2.4901, -1.8343, 0.4368),
+)
+"""Odd polynomials, each the nearest to 1 on the interval that the ones before leave of 0.003 to 1.
+
+Source: the construction of Amsel et al., 2025, "The Polar Express".
+"""
+_SAFETY = 1.01
+"""Keeps rounding in bfloat16 from lifting a singular value above 1."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -64,13 +74,15 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Push the singular values of matrices (K, rows, columns) towards 1 by Newton-Schulz steps."""
-    a, b, c = _COEFFICIENTS
+    """Push the singular values of matrices (K, rows, columns) towards 1 in four steps.
+
+    Those above 0.003 of the Frobenius norm end between 0.8 and 1.2.
+    """
     x = matrices.to(dtype)
     wide = x.shape[1] <= x.shape[2]
     x = x if wide else x.mT
-    x = x / (x.flatten(1).float().norm(dim=1)[:, None, None].to(dtype) + 1e-12)
-    for _ in range(_ITERATIONS):
+    x = x / (x.flatten(1).float().norm(dim=1)[:, None, None].to(dtype) * _SAFETY + 1e-12)
+    for a, b, c in _QUINTICS:
         gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x if wide else x.mT

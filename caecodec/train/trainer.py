@@ -97,6 +97,7 @@ class Trainer:
         self.valid_images = [at_least(image, VALID_MULTIPLE) for image in chosen]
         self.model = self.recipe.build()
         self.step, self.seconds, self.skipped = 0, 0.0, 0
+        self.warm_up_from = 0
         restored = load_checkpoint(checkpoint_path) if resume else None
         # crops after a resume must not repeat those before it, nor those of other processes
         seed = [settings.seed, self.rank, restored.step if restored else 0]
@@ -174,7 +175,7 @@ class Trainer:
 
     def _train_step(self, fraction: float) -> tuple[Estimate, Tensor]:
         settings = self.settings
-        rise = min(1.0, (self.step + 1) / settings.warmup_steps)
+        rise = min(1.0, (self.step - self.warm_up_from + 1) / settings.warmup_steps)
         fall = min(1.0, (1 - fraction) / (1 - settings.decay_from))
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -228,16 +229,24 @@ class Trainer:
             writer.writerow(row)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(checkpoint.model)
-        self.average.module.load_state_dict(checkpoint.average)
+        """Take over a checkpoint's state; a model with more blocks than it warms up once more."""
+        is_grown = _has_more_blocks(self.model.config, checkpoint.model_config)
+        self.model.load_state_dict(checkpoint.model, strict=not is_grown)
+        self.average.module.load_state_dict(checkpoint.average, strict=not is_grown)
         self.average.n_averaged.fill_(1)
+        if is_grown:
+            self.warm_up_from = checkpoint.step
+        else:
+            self._restore_optimizers(checkpoint)
+        self.step, self.seconds = checkpoint.step, checkpoint.seconds
+        self.skipped = checkpoint.skipped
+
+    def _restore_optimizers(self, checkpoint: Checkpoint) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
             peaks = [group["peak"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["peak"] = peak  # today's settings, not those of the checkpoint
-        self.step, self.seconds = checkpoint.step, checkpoint.seconds
-        self.skipped = checkpoint.skipped
 
     def _agree(self, fraction: float) -> float:
         """Return the first process's value, so that all stop at the same step."""
@@ -265,6 +274,24 @@ def process_group() -> Iterator[None]:
         if distributed.is_available() and distributed.is_initialized():
             gc.collect()
             distributed.destroy_process_group()
+
+
+def _has_more_blocks(config: AnyConfig, before: dict[str, Any]) -> bool:
+    """Return whether a configuration adds blocks, which start as the identity, to the one before.
+
+    Raises:
+        ConfigError: it differs in anything else.
+    """
+    sizes = config.to_dict()
+    for name in sorted(sizes.keys() | before.keys()):
+        old, new = before.get(name), sizes.get(name)
+        if old == new or (name.endswith("_blocks") and new > old):
+            continue
+        raise ConfigError(
+            f"{name} is {new}, but {old} in the checkpoint: --resume goes on with the same sizes, "
+            "or with more blocks"
+        )
+    return sizes != before
 
 
 def _bits(estimate: Estimate) -> Tensor:
