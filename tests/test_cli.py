@@ -180,6 +180,7 @@ def test_two_inputs_with_one_output_are_a_usage_error(photo_path: Path) -> None:
         ["bench", ".", "--qualities", "10,many"],
         ["train", ".", "--out", "weights.safetensors"],
         ["train", ".", "--out", "weights.pt", "--steps", "1"],
+        ["train", ".", "--out", "weights.safetensors", "--steps", "1", "--from-average"],
         ["unknown"],
     ],
 )

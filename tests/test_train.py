@@ -123,6 +123,18 @@ def test_a_run_goes_on_with_more_blocks_from_the_same_function(tmp_path: Path) -
     assert resumed.optimizers[0].state
 
 
+def test_a_run_goes_on_from_the_averaged_weights(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    make_trainer(path).run(Budget(steps=3))
+    saved = load_checkpoint(path)
+    resumed = make_trainer(path, resume=True, from_average=True)
+    for model in (resumed.model, resumed.average.module):
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, saved.average[name]), name
+    assert resumed.step == resumed.warm_up_from == 3
+    assert not resumed.optimizers[0].state
+
+
 def test_a_run_does_not_go_on_with_other_sizes(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     make_trainer(path).run(Budget(steps=1))

@@ -19,6 +19,12 @@ Dataset = Annotated[
     Path, typer.Argument(metavar="DATASET_DIR", help="Folder of images or tar shards.")
 ]
 Out = Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")]
+FromAverage = Annotated[
+    bool,
+    typer.Option(
+        "--from-average", help="With --resume: from the averaged weights, optimisers afresh."
+    ),
+]
 Architecture = Annotated[
     str | None, typer.Option(help="main, or classic: the textbook's autoencoder (default: main).")
 ]
@@ -72,6 +78,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Train for this long.")] = None,
     epochs: Epochs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
+    from_average: FromAverage = False,
     arch: Architecture = None,
     config: Config = None,
     channels: Channels = None,
@@ -105,6 +112,8 @@ def train(
 
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out is {out}, expected a name that ends in .safetensors")
+    if from_average and not resume:
+        raise ConfigError("--from-average needs --resume: it goes on from a checkpoint")
     check_target(Job(PIPE, str(out)), force=force or resume)
     model = {"architecture": arch, "channels": _whole_numbers(channels), "kernel_size": kernel_size,
              "stride": stride, "pool_size": pool_size, "pooling": pooling, "dropout": dropout,
@@ -113,7 +122,7 @@ def train(
                 "batch_size": batch_size, "crop_size": crop_size, "flips": flips}  # fmt: skip
     choice = Run(config or _config_of(arch), _given(model), _given(settings), valid)
     run(dataset, out, choice, steps=steps, minutes=minutes, epochs=epochs, resume=resume,
-        bar=training_bar())  # fmt: skip
+        from_average=from_average, bar=training_bar())  # fmt: skip
 
 
 @reports_errors

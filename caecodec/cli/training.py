@@ -46,6 +46,7 @@ def run(
     minutes: float | None,
     epochs: float | None,
     resume: bool,
+    from_average: bool,
     bar: Progress,
 ) -> None:
     """Train, then export and draw; an interrupt leaves a checkpoint to resume from."""
@@ -64,6 +65,7 @@ def run(
             valid_images=load_images(choice.valid, color=color) if choice.valid else None,
             checkpoint_path=checkpoint,
             resume=resume,
+            from_average=from_average,
         )
         bar.disable = bar.disable or trainer.rank > 0 or not bar.console.is_terminal
         _train(trainer, budget, bar)

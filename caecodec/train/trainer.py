@@ -82,6 +82,7 @@ class Trainer:
         valid_images: list[Tensor] | None = None,
         checkpoint_path: Path,
         resume: bool = False,
+        from_average: bool = False,
     ) -> None:
         self.rank, self.world = _join_group()
         self.device = _device(self.rank)
@@ -113,7 +114,7 @@ class Trainer:
         )
         self.optimizers = self.recipe.optimizers(self.model, self.device)
         if restored:
-            self._restore(restored)
+            self._restore(restored, from_average=from_average)
         self.runner: Any = self.model
         self.bfloat16 = bfloat16_is_native(self.device)
 
@@ -228,13 +229,14 @@ class Trainer:
                 writer.writerow(columns)
             writer.writerow(row)
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        """Take over a checkpoint's state; a model with more blocks than it warms up once more."""
+    def _restore(self, checkpoint: Checkpoint, *, from_average: bool) -> None:
+        """Take over a checkpoint's state, but for optimisers whose weights are not the same."""
         is_grown = _has_more_blocks(self.model.config, checkpoint.model_config)
-        self.model.load_state_dict(checkpoint.model, strict=not is_grown)
+        weights = checkpoint.average if from_average else checkpoint.model
+        self.model.load_state_dict(weights, strict=not is_grown)
         self.average.module.load_state_dict(checkpoint.average, strict=not is_grown)
         self.average.n_averaged.fill_(1)
-        if is_grown:
+        if is_grown or from_average:
             self.warm_up_from = checkpoint.step
         else:
             self._restore_optimizers(checkpoint)
