@@ -375,6 +375,13 @@ def test_a_budget_is_steps_or_minutes(budget: dict[str, float]) -> None:
         Budget(**budget)  # type: ignore[arg-type]
 
 
+def test_a_batch_has_qualities_of_the_whole_range() -> None:
+    crops = Crops(tensors(1), 64, device=CPU, seed=0)
+    batches = torch.stack([crops.qualities(5) for _ in range(200)])
+    assert torch.equal(batches.sort(1).values.div(20).floor(), torch.arange(5.0).expand(200, 5))
+    assert batches.mean(0) == pytest.approx(50.0, abs=10)
+
+
 def test_checkpoints_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="without --resume"):
         load_checkpoint(tmp_path / "none.ckpt")
