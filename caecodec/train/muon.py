@@ -40,13 +40,13 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        groups: Iterable[dict[str, Any]],
         *,
-        learning_rate: float,
         momentum: float = 0.95,
         half_precision: bool = True,
     ) -> None:
-        super().__init__(list(parameters), {"lr": learning_rate, "momentum": momentum})
+        """Take groups of parameters, `params`, each with its learning rate, `lr`."""
+        super().__init__(groups, {"momentum": momentum})
         self._dtype = torch.bfloat16 if half_precision else torch.float32
         self._steps = 0
 

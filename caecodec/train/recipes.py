@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -19,6 +20,12 @@ from caecodec.train.settings import ClassicSettings, LoopSettings, TrainSettings
 
 SGD_MOMENTUM = 0.9
 _DISTORTIONS: dict[str, Distortion] = {"bce": cross_entropy, "mse": squared_error}
+
+_LINEAR_PATH = (
+    "analysis.patch.", "analysis.gain.", "analysis.down.", "analysis.project.", "gain.",
+    "inverse_gain.", "synthesis.project.", "synthesis.up.", "synthesis.gain.", "synthesis.patch.",
+)  # fmt: skip
+"""Prefixes of the parameters that pixels pass through undiminished."""
 
 Model = TypeVar("Model")
 Optimizers = list[torch.optim.Optimizer]
@@ -66,25 +73,28 @@ class MainRecipe:
         model.dead_zones = fraction >= self.settings.dead_zones_from
 
     def optimizers(self, model: MainAutoencoder, device: torch.device) -> Optimizers:
-        """Give dense kernels to Muon and the rest to AdamW."""
-        matrices, vectors, priors = [], [], []
-        for name, parameter in model.named_parameters():
-            if parameter.ndim == 4 and parameter.shape[1] > 1:
-                matrices.append(parameter)
-            elif "prior" in name or "offset" in name:
-                priors.append(parameter)
-            else:
-                vectors.append(parameter)
+        """Give dense kernels to Muon and the rest to AdamW; the linear path moves slowly."""
         settings, half = self.settings, bfloat16_is_native(device)
-        muon = Muon(matrices, learning_rate=settings.matrix_learning_rate, half_precision=half)
-        adamw = torch.optim.AdamW(
-            [
-                {"params": vectors, "lr": settings.vector_learning_rate},
-                {"params": priors, "lr": settings.prior_learning_rate},
-            ],
-            betas=(0.9, 0.95),
-            weight_decay=0.0,
-        )
+        rates = {
+            "matrices": settings.matrix_learning_rate,
+            "vectors": settings.vector_learning_rate,
+            "priors": settings.prior_learning_rate,
+        }
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            kind = "vectors"
+            if parameter.ndim == 4 and parameter.shape[1] > 1:
+                kind = "matrices"
+            elif "prior" in name or "offset" in name:
+                kind = "priors"
+            groups.setdefault((kind, name.startswith(_LINEAR_PATH)), []).append(parameter)
+        dense: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
+        for (kind, is_linear), parameters in sorted(groups.items(), key=itemgetter(0)):
+            rate = rates[kind] * (settings.linear_path_rate if is_linear else 1)
+            (dense if kind == "matrices" else others).append({"params": parameters, "lr": rate})
+        muon = Muon(dense, half_precision=half)
+        adamw = torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0)
         return _with_peaks([muon, adamw])
 
 
