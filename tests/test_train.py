@@ -100,6 +100,21 @@ def test_rates_rise_stay_and_fall_by_the_settings_of_the_run_that_resumes(tmp_pa
     assert resumed.optimizers[0].param_groups[0]["peak"] == 5.0
 
 
+def test_the_linear_path_has_its_own_rates(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run.ckpt", {"linear_path_rate": 0.25})
+    muon, adamw = trainer.optimizers
+    peaks = [group["peak"] for optimizer in (muon, adamw) for group in optimizer.param_groups]
+    matrix, vector = SETTINGS.matrix_learning_rate, SETTINGS.vector_learning_rate
+    prior = SETTINGS.prior_learning_rate
+    assert peaks == pytest.approx([matrix, matrix / 4, prior, vector, vector / 4])
+    model = trainer.model
+    linear = {id(p) for optimizer in (muon, adamw) for p in optimizer.param_groups[-1]["params"]}
+    slow = [model.analysis.patch.weight, model.synthesis.up.bias, model.inverse_gain.values]
+    assert all(id(parameter) in linear for parameter in slow)
+    assert id(model.analysis.blocks[0].contract.weight) not in linear
+    assert id(model.hyper_analysis.gain.values) not in linear
+
+
 def test_a_run_goes_on_with_more_blocks_from_the_same_function(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     make_trainer(path).run(Budget(steps=3))
