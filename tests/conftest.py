@@ -31,7 +31,7 @@ def classic(tmp_path_factory: pytest.TempPathFactory) -> Codec:
     )
     checkpoint = folder / "classic.ckpt"
     config = ClassicConfig(channels=(12, 8), quality_anchors=3)
-    Trainer(config, settings, images=images, checkpoint_path=checkpoint).run(Budget(steps=200))
+    Trainer(config, settings, images=images, checkpoint_path=checkpoint).run(Budget(steps=300))
     export(checkpoint, images, folder / "classic.safetensors", num_crops=24)
     return Codec(folder / "classic.safetensors")
 
