@@ -284,10 +284,12 @@ def _has_more_blocks(config: AnyConfig, before: dict[str, Any]) -> bool:
     Raises:
         ConfigError: it differs in anything else.
     """
-    sizes = config.to_dict()
+    sizes: dict[str, Any] = config.to_dict()
     for name in sorted(sizes.keys() | before.keys()):
         old, new = before.get(name), sizes.get(name)
-        if old == new or (name.endswith("_blocks") and new > old):
+        if old == new:
+            continue
+        if name.endswith("_blocks") and old is not None and new is not None and new > old:
             continue
         raise ConfigError(
             f"{name} is {new}, but {old} in the checkpoint: --resume goes on with the same sizes, "
