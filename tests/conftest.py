@@ -27,11 +27,11 @@ def classic(tmp_path_factory: pytest.TempPathFactory) -> Codec:
     folder = tmp_path_factory.mktemp("classic")
     images = [torch.from_numpy(synthetic_image(96, 96, seed)).permute(2, 0, 1) for seed in range(6)]
     settings = ClassicSettings(
-        batch_size=8, crop_size=32, warmup_steps=10, learning_rate=4e-3, ema_decay=0.9
+        batch_size=8, crop_size=32, warmup_steps=10, learning_rate=2e-3, ema_decay=0.9
     )
     checkpoint = folder / "classic.ckpt"
     config = ClassicConfig(channels=(12, 8), quality_anchors=3)
-    Trainer(config, settings, images=images, checkpoint_path=checkpoint).run(Budget(steps=300))
+    Trainer(config, settings, images=images, checkpoint_path=checkpoint).run(Budget(steps=200))
     export(checkpoint, images, folder / "classic.safetensors", num_crops=24)
     return Codec(folder / "classic.safetensors")
 

@@ -150,6 +150,17 @@ def test_a_run_goes_on_from_the_averaged_weights(tmp_path: Path) -> None:
     assert not resumed.optimizers[0].state
 
 
+def test_optimisers_of_another_version_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    make_trainer(path).run(Budget(steps=1))
+    old = load_checkpoint(path)
+    del old.optimizers[0]["param_groups"][1]
+    old.save(path)
+    with pytest.raises(ModelError, match="go on with --from-average"):
+        make_trainer(path, resume=True)
+    assert make_trainer(path, resume=True, from_average=True).step == 1
+
+
 def test_a_run_does_not_go_on_with_other_sizes(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     make_trainer(path).run(Budget(steps=1))

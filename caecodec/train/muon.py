@@ -25,10 +25,8 @@ Source: the construction of Amsel et al., 2025, "The Polar Express".
 """
 _SAFETY = 1.01
 """Keeps rounding in bfloat16 from lifting a singular value above 1."""
-
-
-_STRIDE = 2
-"""Gradients per update: momentum turns so little in one that its next update is nearly the same."""
+_GRADIENTS_PER_UPDATE = 2
+"""Momentum turns so little with one gradient that the next update would be nearly the same."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -55,7 +53,7 @@ class Muon(torch.optim.Optimizer):
         """Take in the gradients, and every second time move the parameters that have one."""
         del closure
         self._steps += 1
-        is_due = self._steps % _STRIDE == 0
+        is_due = self._steps % _GRADIENTS_PER_UPDATE == 0
         for group in self.param_groups:
             by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
             for parameter in group["params"]:
@@ -72,7 +70,7 @@ class Muon(torch.optim.Optimizer):
                 for (parameter, _), update in zip(pairs, orthogonal, strict=True):
                     parameter.add_(
                         update.reshape(parameter.shape).to(parameter.dtype),
-                        alpha=-_STRIDE * group["lr"] * factor,
+                        alpha=-_GRADIENTS_PER_UPDATE * group["lr"] * factor,
                     )
 
     def _momentum(self, parameter: nn.Parameter, gradient: Tensor, momentum: float) -> Tensor:

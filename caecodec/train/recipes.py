@@ -73,7 +73,7 @@ class MainRecipe:
         model.dead_zones = fraction >= self.settings.dead_zones_from
 
     def optimizers(self, model: MainAutoencoder, device: torch.device) -> Optimizers:
-        """Give dense kernels to Muon and the rest to AdamW; the linear path moves slowly."""
+        """Give dense kernels to Muon and the rest to AdamW, the linear path apart."""
         settings, half = self.settings, bfloat16_is_native(device)
         rates = {
             "matrices": settings.matrix_learning_rate,

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from caecodec.config import AnyConfig, rd_lambda
-from caecodec.errors import ConfigError
+from caecodec.errors import ConfigError, ModelError
 from caecodec.nn.autoencoder import Estimate
 from caecodec.train.checkpoint import Checkpoint, load_checkpoint
 from caecodec.train.data import Crops, at_least
@@ -246,7 +246,13 @@ class Trainer:
     def _restore_optimizers(self, checkpoint: Checkpoint) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
             peaks = [group["peak"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(state)
+            try:
+                optimizer.load_state_dict(state)
+            except ValueError as error:  # groups or parameters are not those of this recipe
+                raise ModelError(
+                    f"{self.checkpoint_path} has optimisers of another version: "
+                    "go on with --from-average"
+                ) from error
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["peak"] = peak  # today's settings, not those of the checkpoint
 
