@@ -121,10 +121,11 @@ class Decompression:
         if shown <= self._lost:
             shape = (window.height, window.width) if is_gray else (window.height, window.width, 3)
             return np.full(shape, MID_GRAY, dtype=np.uint8)
-        grown = window.covered_by(model.stride).grown(model.synthesis_halo, self._grid.bounds)
-        x_hat = model.synthesize(self.latent(grown), self._units)
-        inner = window.within(grown.scaled(model.stride))
-        levels = to_uint8(x_hat[..., inner.rows, inner.columns], is_gray=is_gray)
+        inner = window.covered_by(model.stride)
+        grown = inner.grown(model.synthesis_halo, self._grid.bounds)
+        x_hat = model.synthesize(self.latent(grown), self._units, inner.within(grown))
+        own = window.within(inner.scaled(model.stride))
+        levels = to_uint8(x_hat[..., own.rows, own.columns], is_gray=is_gray)
         for number in shown & self._lost:
             common = squares.tile_at(number).common(window).within(window)
             levels[common.rows, common.columns] = MID_GRAY

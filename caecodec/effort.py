@@ -118,7 +118,7 @@ class Surroundings:
         reached = tile.grown(halo, grid.bounds)
         self.pixels = reached.scaled(model.stride)
         """The pixels that the tile reaches, in the image, padding included."""
-        self._window = reached.within(outer).scaled(model.stride)
+        self._reached = reached.within(outer)
 
     def squared_error(
         self, y_hat: Tensor, x: Tensor, quality_units: int, *, is_gray: bool
@@ -133,8 +133,7 @@ class Surroundings:
         """
         latents = self._latents.clone()
         latents[..., self._inner.rows, self._inner.columns] = y_hat
-        x_hat = self._model.synthesize(latents, quality_units)
-        x_hat = x_hat[..., self._window.rows, self._window.columns]
+        x_hat = self._model.synthesize(latents, quality_units, self._reached)
         x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
         x_hat = x_hat.mean(1, keepdim=True) if is_gray else x_hat
         return (x_hat - x).square().sum()

@@ -13,7 +13,9 @@ from caecodec.decompression import Decompression, to_uint8
 from caecodec.errors import ConfigError, ImageError, LimitExceededError, UnknownModelError
 from caecodec.metrics import psnr
 from caecodec.mosaic import Mosaic
+from caecodec.nn import layers
 from caecodec.nn.entropy_models import replicate_to_multiple
+from caecodec.nn.layers import Block
 from caecodec.tiles import Region
 
 LAW = settings(max_examples=25, deadline=None)
@@ -116,6 +118,35 @@ def test_tiles_leave_no_seam(tiled: Codec) -> None:
     difference = to_uint8(one_piece, is_gray=False).astype(int) - whole_image
     assert np.abs(difference).max() <= 1
     assert np.count_nonzero(difference) < 20
+
+
+@LAW
+@given(top=st.integers(0, 11), left=st.integers(0, 9), sides=st.tuples(*[st.integers(1, 6)] * 2))
+def test_a_part_of_the_latents_gives_its_part_of_the_pixels(
+    toy: Codec, top: int, left: int, sides: tuple[int, int]
+) -> None:
+    model, bounds = toy._model, Region(0, 0, 12, 10)
+    inner = Region(top, left, *sides).common(bounds)
+    held = inner.grown(model.synthesis_halo, bounds)
+    torch.manual_seed(0)
+    y_hat = torch.randn(1, model.config.latent_channels, bounds.height, bounds.width)
+    with torch.inference_mode():
+        whole = model.synthesize(y_hat, 5000)
+        part = model.synthesize(y_hat[..., held.rows, held.columns], 5000, inner.within(held))
+    own = inner.scaled(model.stride)
+    torch.testing.assert_close(part, whole[..., own.rows, own.columns], rtol=1e-3, atol=1e-5)
+
+
+def test_a_block_gives_the_same_whatever_it_holds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    block = Block(8)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(2, 8, 13, 11)
+    with_gradient = block(x)
+    monkeypatch.setattr(layers, "POSITIONS_AT_ONCE", 40)
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x), with_gradient)
 
 
 @LAW

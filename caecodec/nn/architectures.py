@@ -13,6 +13,7 @@ from caecodec.nn.classic import ClassicAutoencoder
 from caecodec.nn.frozen import Array, FrozenAutoencoder, freeze
 from caecodec.nn.frozen_classic import FrozenClassic, freeze_classic
 from caecodec.nn.rounding import Rounding, nearest
+from caecodec.tiles import Region
 
 Autoencoder = MainAutoencoder | ClassicAutoencoder
 
@@ -91,8 +92,12 @@ class FrozenModel(Protocol):
         """Return y_hat (1, M, h, w) of symbols (M, h, w)."""
         ...
 
-    def synthesize(self, y_hat: Tensor, quality_units: int) -> Tensor:
-        """Map y_hat (1, M, h, w) to x_hat (1, 3, H, W), not clamped."""
+    def synthesize(self, y_hat: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
+        """Map y_hat (1, M, h, w) to x_hat (1, 3, H, W), not clamped.
+
+        With `inner`, which counts from y_hat's first position, only to the pixels of that part:
+        exact where y_hat holds `synthesis_halo` positions around it, or ends with the image.
+        """
         ...
 
 

@@ -30,6 +30,7 @@ from caecodec.nn.layers import QualityTable, bias_of, round_straight_through
 from caecodec.nn.rounding import dead_zone_edge
 from caecodec.nn.transforms import AnalysisTransform, PrincipalComponents, SynthesisTransform
 from caecodec.tables import MAX_REACH
+from caecodec.tiles import Region
 
 Y_PRIOR_COUNTS = 2000.0
 Z_PRIOR_COUNTS = 50.0
@@ -117,9 +118,9 @@ class MainAutoencoder(nn.Module):
         y: Tensor = self.analysis.finish(stem, quality) * self.gain(quality).exp()
         return y
 
-    def synthesize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """Map the gained latent y_hat to x_hat (B, 3, H, W), not clamped."""
-        x_hat: Tensor = self.synthesis(y_hat * self.inverse_gain(quality).exp(), quality)
+    def synthesize(self, y_hat: Tensor, quality: Tensor, inner: Region | None = None) -> Tensor:
+        """Map the gained latent y_hat, or its part `inner`, to x_hat (B, 3, H, W), not clamped."""
+        x_hat: Tensor = self.synthesis(y_hat * self.inverse_gain(quality).exp(), quality, inner)
         return x_hat
 
     def mean_units(self, quality: Tensor) -> Tensor:

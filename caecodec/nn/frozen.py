@@ -17,6 +17,7 @@ from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.exact import MAX_WEIGHT, IntegerLayer, IntegerScaleHead, export_scale_head
 from caecodec.nn.rounding import Rounding, nearest
 from caecodec.tables import MAX_ESCAPED
+from caecodec.tiles import Region
 
 _TRAINING_ONLY = ("scale_head", "hyper_prior", "residual_prior")
 _NUM_LAYERS = 5
@@ -136,9 +137,9 @@ class FrozenAutoencoder:
         _, y_hat = self._walk(z, tuple(symbols.shape[-2:]), quality_units, lambda _: given)
         return y_hat
 
-    def synthesize(self, y_hat: Tensor, quality_units: int) -> Tensor:
-        """Map y_hat (1, M, h, w) to x_hat (1, 3, 16h, 16w), not clamped."""
-        return self.networks.synthesize(y_hat, quality_of(quality_units))
+    def synthesize(self, y_hat: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
+        """Map y_hat (1, M, h, w), or its part `inner`, to x_hat (1, 3, 16h, 16w), not clamped."""
+        return self.networks.synthesize(y_hat, quality_of(quality_units), inner)
 
     def hyper_shape(self, shape: tuple[int, int]) -> tuple[int, int, int]:
         """Return the shape of z for a latent of h x w positions."""

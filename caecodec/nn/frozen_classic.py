@@ -14,6 +14,7 @@ from caecodec.nn.classic import ClassicAutoencoder, transposed_padding
 from caecodec.nn.frozen import Array, load_networks, nearest_anchor, quality_of, to_half
 from caecodec.nn.rounding import Rounding, nearest
 from caecodec.tables import MAX_ESCAPED
+from caecodec.tiles import Region
 
 _TRAINING_ONLY = "prior"
 
@@ -92,9 +93,13 @@ class FrozenClassic:
         """Return y_hat (1, M, h, w) of symbols (M, h, w)."""
         return symbols[None].float()
 
-    def synthesize(self, y_hat: Tensor, quality_units: int) -> Tensor:
-        """Map y_hat (1, M, h, w) to x_hat (1, 3, H, W); a gray plane is repeated."""
-        return self.networks.synthesize(y_hat, quality_of(quality_units)).expand(-1, 3, -1, -1)
+    def synthesize(self, y_hat: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
+        """Map y_hat (1, M, h, w), or its part `inner`, to x_hat (1, 3, H, W); gray is repeated."""
+        x_hat = self.networks.synthesize(y_hat, quality_of(quality_units))
+        if inner:
+            own = inner.scaled(self.stride)
+            x_hat = x_hat[..., own.rows, own.columns]
+        return x_hat.expand(-1, 3, -1, -1)
 
 
 def _analysis_halo(config: ClassicConfig) -> int:

@@ -10,6 +10,9 @@ from torch.nn import functional
 
 from caecodec.config import MAX_QUALITY
 
+POSITIONS_AT_ONCE = 4096
+"""Positions of a block's wide layer that inference holds at a time, so that they stay in cache."""
+
 
 class Fp32Conv2d(nn.Conv2d):
     """A convolution that ignores autocast.
@@ -47,7 +50,12 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of x, (B, C, h, w)."""
         x = _add(self.mix_out(self.mix_space(_silu(self.mix_in(x)))), x)
-        return _add(self.contract(_silu(self.expand(x))), x)
+        if torch.is_grad_enabled():
+            return x + self.contract(_silu(self.expand(x)))
+        height = max(1, POSITIONS_AT_ONCE // x.shape[-1])
+        for rows in torch.split(x, height, dim=-2):
+            rows += self.contract(_silu(self.expand(rows)))  # noqa: PLW2901 - in place
+        return x
 
 
 def _silu(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from caecodec.config import PATCH, ModelConfig
 from caecodec.nn.layers import Block, Fp32Conv2d, QualityTable, bias_of
+from caecodec.tiles import Region
 
 PATCH_VALUES = 3 * PATCH * PATCH
 
@@ -59,12 +60,30 @@ class SynthesisTransform(nn.Module):
         self.blocks = nn.Sequential(*(Block(width) for _ in range(config.decoder_blocks)))
         self.patch = Fp32Conv2d(width, PATCH_VALUES, 1)
 
-    def forward(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """Map (B, M, H/16, W/16) to x_hat (B, 3, H, W), not clamped."""
-        h = self.up(self.latent_blocks(self.project(y_hat)))
+    def forward(self, y_hat: Tensor, quality: Tensor, inner: Region | None = None) -> Tensor:
+        """Map (B, M, H/16, W/16) to x_hat (B, 3, H, W), not clamped.
+
+        Args:
+            y_hat: latents, the gain undone.
+            quality: (B,) in [0, 100].
+            inner: the positions of y_hat whose pixels are wanted, or None for all. The halo around
+                them is dropped as soon as no layer ahead reaches it.
+        """
+        whole = Region(0, 0, *y_hat.shape[-2:])
+        inner = inner or whole
+        reached = inner.grown(-(-len(self.blocks) // 2), whole)
+        h = self.up(_cut(self.latent_blocks(self.project(y_hat)), reached, whole))
         h = functional.pixel_shuffle(h, 2)  # (B, C, H/8, W/8)
-        h = self.patch(self.blocks(h * self.gain(quality).exp()))
-        return functional.pixel_shuffle(h, PATCH)
+        inner, whole = inner.scaled(2), reached.scaled(2)
+        reached = inner.grown(len(self.blocks), whole)
+        h = self.patch(self.blocks(_cut(h, reached, whole) * self.gain(quality).exp()))
+        return functional.pixel_shuffle(_cut(h, inner, reached), PATCH)
+
+
+def _cut(h: Tensor, part: Region, whole: Region) -> Tensor:
+    """Return the features of `part` out of those of `whole`."""
+    own = part.within(whole)
+    return h[..., own.rows, own.columns]
 
 
 class PrincipalComponents:
