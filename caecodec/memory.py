@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-_INTERVAL = 16
+_INTERVAL = 8
 """Tiles after which freed memory is returned. Getting it back costs a tenth of a tile's time."""
 _FEW = 2
 """Images of no more tiles keep theirs, as many of them may follow."""
