@@ -266,11 +266,11 @@ def _assemble(
     image = Image.new(mode.name, (-(-window.width // reduce), -(-window.height // reduce)))
     pixels = window.width * window.height
     done = 0
-    for square, color in decompression.parts(window):
-        part = with_alpha(color, None if alpha is None else alpha[square.rows, square.columns])
-        corner = (square.left - window.left) // reduce, (square.top - window.top) // reduce
-        image.paste(part if reduce == 1 else part.reduce(reduce), corner)
-        done += square.width * square.height
+    for part, color in decompression.parts(window):
+        piece = with_alpha(color, None if alpha is None else alpha[part.rows, part.columns])
+        corner = (part.left - window.left) // reduce, (part.top - window.top) // reduce
+        image.paste(piece if reduce == 1 else piece.reduce(reduce), corner)
+        done += part.width * part.height
         if on_progress:
             on_progress(done / pixels)
     image.info.update(metadata)

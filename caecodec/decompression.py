@@ -110,9 +110,9 @@ class Decompression:
         return self._mosaic.cut(region)
 
     def parts(self, window: Region) -> Iterator[tuple[Region, Pixels]]:
-        """Yield the squares of a window, in pixels, and their colour: (h, w), or (h, w, 3)."""
-        for square in with_trims(self._grid.squares(window)):
-            yield square, self._pixels(square)
+        """Yield the parts of a window, in pixels, and their colour: (h, w), or (h, w, 3)."""
+        for part in with_trims(self._grid.parts(window)):
+            yield part, self._pixels(part)
 
     def _pixels(self, window: Region) -> Pixels:
         model, is_gray = self._model, self.mode.is_gray

@@ -133,16 +133,17 @@ class TileGrid:
         pairs = itertools.product(range(self.columns), range(self.rows))
         return (row * self.columns + column for column, row in pairs)
 
-    def squares(self, window: Region) -> Iterator[Region]:
-        """Yield squares of a tile's side that cover a window in pixels, in the order of `scan`.
+    def parts(self, window: Region) -> Iterator[Region]:
+        """Yield the parts into which a window in pixels is cut, in the order of `scan`.
 
-        They count from the window's first pixel and are cut at its edge.
+        They are about as large as a tile and as each other: a narrow rest would be mostly halo.
         """
-        tops = range(window.top, window.top + window.height, self._side)
-        lefts = range(window.left, window.left + window.width, self._side)
-        for first, second in itertools.product(*((lefts, tops) if self.is_wide else (tops, lefts))):
-            top, left = (second, first) if self.is_wide else (first, second)
-            yield Region(top, left, self._side, self._side).common(window)
+        tops = _cuts(window.top, window.height, self._side)
+        lefts = _cuts(window.left, window.width, self._side)
+        pairs = itertools.product(*((lefts, tops) if self.is_wide else (tops, lefts)))
+        for first, second in pairs:
+            (top, height), (left, width) = (second, first) if self.is_wide else (first, second)
+            yield Region(top, left, height, width)
 
     @property
     def _side(self) -> int:
@@ -157,3 +158,14 @@ class TileGrid:
     def _first(self, number: int) -> int:
         """Return the first latent position of a row or column of tiles."""
         return -(-number * self._side // self.stride)
+
+
+def _cuts(start: int, length: int, side: int) -> list[tuple[int, int]]:
+    """Cut a length into parts of about `side`: their (start, length), all but the last 16 times n.
+
+    So each part of a picture can be reduced on its own.
+    """
+    count = max(1, round(length / side))
+    inner = (start + STRIDE * round(length * part / count / STRIDE) for part in range(1, count))
+    bounds = [start, *inner, start + length]
+    return [(low, high - low) for low, high in itertools.pairwise(bounds)]

@@ -85,6 +85,22 @@ def test_only_the_last_row_and_column_of_tiles_are_cut(grid: TileGrid) -> None:
             assert 1 <= tile.width <= grid.tile_size
 
 
+@settings(deadline=None, max_examples=100)
+@given(grids(700), nested())
+def test_parts_cover_a_window_once_and_none_is_narrow(
+    grid: TileGrid, regions: tuple[Region, Region]
+) -> None:
+    window = regions[1].scaled(11)
+    covered = np.zeros((1000, 1000), dtype=np.int64)
+    side = 16 * grid.tile_size
+    for part in grid.parts(window):
+        covered[part.rows, part.columns] += 1
+        for own, whole in ((part.height, window.height), (part.width, window.width)):
+            assert min(whole, side / 2) <= own + 16
+            assert own <= 1.5 * side + 16
+    assert (covered == painted(window, 1000)).all()
+
+
 @pytest.mark.parametrize(
     ("width", "height", "tiles"), [(1, 1, 1), (1024, 1024, 1), (1025, 1024, 2), (1025, 1025, 4)]
 )
