@@ -51,13 +51,7 @@ for command in (
 
 def main() -> None:
     """Run the command line."""
-    _collect_less_garbage()
+    atexit.register(gc.freeze)  # else the last collection looks at all of torch
     warnings.filterwarnings("ignore", module="PIL")  # Pillow's doubts about odd metadata
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing partial is left
     app()
-
-
-def _collect_less_garbage() -> None:
-    """Start and end faster: nothing in the half a million objects of torch is garbage."""
-    gc.set_threshold(200_000)
-    atexit.register(gc.freeze)

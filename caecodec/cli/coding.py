@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import gc
 import re
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -286,7 +289,8 @@ def _parse_number(text: str, option: str, expected: str) -> int:
 
 
 def _codec(model: str, size_limit: int) -> Codec:
-    from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
+    with _no_collections_while_torch_loads():
+        from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
 
     return shared_codec(model, size_limit=size_limit)
 
@@ -295,9 +299,24 @@ def _codec_for(data: bytes, model: str | None, size_limit: int) -> Codec:
     unpack_header(data, size_limit=size_limit)  # before torch: what is no file is told at once
     if model:
         return _codec(model, size_limit)
-    from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
+    with _no_collections_while_torch_loads():
+        from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
 
     return codec_for(data, size_limit=size_limit)
+
+
+@contextlib.contextmanager
+def _no_collections_while_torch_loads() -> Iterator[None]:
+    """Load faster: none of torch's half a million objects is garbage, then or later."""
+    if "torch" in sys.modules:
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _summary(job: Job, facts: str) -> str:
