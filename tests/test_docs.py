@@ -168,3 +168,9 @@ def test_the_site_builds_without_warnings_and_needs_no_network(tmp_path: Path) -
     assert "num_bytes" in pages["reference/api.html"]
     for name, text in pages.items():
         assert re.findall(r"<(?:script|img|link|iframe)[^>]*https?:", text) == [], name
+
+
+def test_tables_hold_the_figures_of_the_results() -> None:
+    check = [sys.executable, DOCS / "make_tables.py", "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

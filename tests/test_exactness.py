@@ -75,7 +75,7 @@ def test_the_scale_head_in_int64_equals_float64(model: Path) -> None:
 
 
 def test_int64_and_float64_agree_on_extreme_hyper_latents(toy: Codec) -> None:
-    head = toy._model._head
+    head = toy._model.scale_head
     integers = IntegerScaleHead(head.layers, head.offsets, dtype=torch.int64)
     z = torch.randint(-127, 128, (8, 5, 7), generator=torch.Generator().manual_seed(0))
     for units in (0, 1, 4999, 5000, 10_000):

@@ -26,6 +26,7 @@ from caecodec.train.export import export
 from caecodec.train.muon import orthogonalize
 from caecodec.train.settings import TrainSettings, find_config, load_config
 from caecodec.train.trainer import Budget, Trainer
+from caecodec.weights.storage import find_weights, load_weights
 
 CPU = torch.device("cpu")
 
@@ -166,8 +167,50 @@ def test_a_run_does_not_go_on_with_other_sizes(tmp_path: Path) -> None:
     make_trainer(path).run(Budget(steps=1))
     width = CONFIG.channels
     other = dataclasses.replace(CONFIG, channels=width + 8)
-    with pytest.raises(ConfigError, match=f"channels is {width + 8}, but {width} in"):
+    with pytest.raises(ConfigError, match=f"channels is {width + 8}, but {width} in what"):
         Trainer(other, SETTINGS, images=tensors(), checkpoint_path=path, resume=True)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_run_starts_from_weights(tmp_path: Path, more: int) -> None:
+    path = tmp_path / "run.ckpt"
+    make_trainer(path).run(Budget(steps=20))
+    export(path, tensors(), tmp_path / "out.safetensors", num_crops=32)
+    config = dataclasses.replace(CONFIG, encoder_blocks=CONFIG.encoder_blocks + more)
+    weights = load_weights(tmp_path / "out.safetensors")
+    started = Trainer(
+        config, SETTINGS, images=tensors(), checkpoint_path=tmp_path / "new.ckpt", start=weights
+    )
+    before = MainAutoencoder(CONFIG)
+    before.load_state_dict(load_checkpoint(path).average)
+    x, quality = started.crops.batch(4), torch.tensor([10.0, 40.0, 60.0, 90.0])
+    with torch.inference_mode():
+        old, new = (model.eval()(x, quality) for model in (before, started.model))
+    torch.testing.assert_close(new.mse, old.mse, rtol=0.02, atol=0)
+    torch.testing.assert_close(new.y_bits, old.y_bits, rtol=0.05, atol=0)
+    torch.testing.assert_close(new.z_bits, old.z_bits, rtol=0.3, atol=0)
+    assert started.step == 0
+    started.run(Budget(steps=2))
+    assert load_checkpoint(tmp_path / "new.ckpt").step == 2
+
+
+def test_weights_of_other_sizes_are_no_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"channels is .*, but .* in what the run goes on from"):
+        make_trainer(tmp_path / "run.ckpt", start=find_weights("main"))
+
+
+def test_shrunk_crops_are_steeper() -> None:
+    ramp = torch.arange(160, dtype=torch.uint8).expand(3, 160, 160)
+    plain, shrunk = (Crops([ramp], 64, device=CPU, seed=0, shrink=shrink) for shrink in (1.0, 2.0))
+    spans = [
+        sorted({round(float(255 * (x.max() - x.min()))) for x in crops.batch(40)})
+        for crops in (plain, shrunk)
+    ]
+    assert spans[0] == [63]
+    assert spans[1][0] == 63
+    assert 110 < spans[1][-1] < 128
+    with pytest.raises(ConfigError, match=r"shrink is 0\.5, expected at least 1"):
+        dataclasses.replace(SETTINGS, shrink=0.5)
 
 
 def test_an_interrupt_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
@@ -210,6 +253,22 @@ def test_the_command_trains_exports_and_compresses(
     assert codec.weights.training["steps"] == 3
     image = synthetic_image(50, 40, 1)
     assert codec.decompress(codec.compress(image)).size == (50, 40)
+
+
+def test_the_command_starts_from_weights_and_takes_their_sizes(
+    image_folder: Path, toy_toml: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    train = [sys.executable, "-m", "caecodec", "train", image_folder, "--steps", "2"]
+    subprocess.run([*train, "--out", first, "--config", toy_toml], check=True)
+    again = [*train, "--out", second, "--start", first, "--batch-size", "4", "--crop-size", "64"]
+    done = subprocess.run(again, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Codec(second).weights.config == CONFIG
+    assert Codec(second).weights.training["steps"] == 2
+    done = subprocess.run([*again, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--start excludes --resume" in done.stderr
 
 
 def test_torchrun_trains_with_two_processes(

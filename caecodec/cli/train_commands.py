@@ -25,6 +25,12 @@ FromAverage = Annotated[
         "--from-average", help="With --resume: from the averaged weights, optimisers afresh."
     ),
 ]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL", help="Start from a shipped model (main) or a .safetensors file: fine-tune."
+    ),
+]
 Architecture = Annotated[
     str | None, typer.Option(help="main, or classic: the textbook's autoencoder (default: main).")
 ]
@@ -79,6 +85,7 @@ def train(
     epochs: Epochs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
     from_average: FromAverage = False,
+    start: Start = None,
     arch: Architecture = None,
     config: Config = None,
     channels: Channels = None,
@@ -114,13 +121,17 @@ def train(
         raise ConfigError(f"--out is {out}, expected a name that ends in .safetensors")
     if from_average and not resume:
         raise ConfigError("--from-average needs --resume: it goes on from a checkpoint")
+    if start and resume:
+        raise ConfigError("--start excludes --resume: give one of them")
+    if arch not in (None, *ARCHITECTURES):
+        raise ConfigError(f"--arch is {arch!r}, expected one of {', '.join(ARCHITECTURES)}")
     check_target(Job(PIPE, str(out)), force=force or resume)
     model = {"architecture": arch, "channels": _whole_numbers(channels), "kernel_size": kernel_size,
              "stride": stride, "pool_size": pool_size, "pooling": pooling, "dropout": dropout,
              "activation": activation, "color": color}  # fmt: skip
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss,
                 "batch_size": batch_size, "crop_size": crop_size, "flips": flips}  # fmt: skip
-    choice = Run(config or _config_of(arch), _given(model), _given(settings), valid)
+    choice = Run(config, _given(model), _given(settings), start, valid)
     run(dataset, out, choice, steps=steps, minutes=minutes, epochs=epochs, resume=resume,
         from_average=from_average, bar=training_bar())  # fmt: skip
 
@@ -144,13 +155,6 @@ def export(
 
     check_target(Job(PIPE, str(out)), force=force)
     export_weights(checkpoint, dataset, out)
-
-
-def _config_of(architecture: str | None) -> str:
-    """Return the configuration that bears an architecture's name, main without one."""
-    if architecture not in (None, *ARCHITECTURES):
-        raise ConfigError(f"--arch is {architecture!r}, expected one of {', '.join(ARCHITECTURES)}")
-    return architecture or "main"
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -19,21 +19,24 @@ from caecodec.train.export import export
 from caecodec.train.pictures import compare, plot_loss
 from caecodec.train.settings import find_config, load_config
 from caecodec.train.trainer import LOG_EVERY, Budget, Status, Trainer, process_group
-from caecodec.weights.storage import load_weights
+from caecodec.weights.storage import find_weights, load_weights
 
 
 class Run(NamedTuple):
     """What to train, and what to watch.
 
     Attributes:
-        config: name or path of a configuration.
+        config: name or path of a configuration, or None for that of the architecture.
         model, settings: values that replace those of its tables [model] and [train].
+        start: shipped model or weights file to start from, or None; without a configuration, its
+            sizes are taken.
         valid: folder of validation images, or None.
     """
 
-    config: str
+    config: str | None
     model: dict[str, Any]
     settings: dict[str, Any]
+    start: str | None
     valid: Path | None
 
 
@@ -50,9 +53,11 @@ def run(
     bar: Progress,
 ) -> None:
     """Train, then export and draw; an interrupt leaves a checkpoint to resume from."""
-    model_config, settings = load_config(
-        find_config(choice.config), model=choice.model, train=choice.settings
-    )
+    start = find_weights(choice.start) if choice.start else None
+    own_sizes = start.config.to_dict() if start and not choice.config else {}
+    sizes = {**own_sizes, **choice.model}
+    config = choice.config or sizes.get("architecture", "main")
+    model_config, settings = load_config(find_config(config), model=sizes, train=choice.settings)
     checkpoint = out.with_suffix(".ckpt")
     color = _color_of(model_config)
     images = load_images(dataset, color=color)
@@ -66,6 +71,7 @@ def run(
             checkpoint_path=checkpoint,
             resume=resume,
             from_average=from_average,
+            start=start,
         )
         bar.disable = bar.disable or trainer.rank > 0 or not bar.console.is_terminal
         _train(trainer, budget, bar)

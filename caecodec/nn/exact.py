@@ -116,6 +116,20 @@ def export_scale_head(head: ScaleHead) -> IntegerScaleHead:
     return IntegerScaleHead(layers, offsets)
 
 
+def thaw_scale_head(integer: IntegerScaleHead, head: ScaleHead) -> None:
+    """Put a fixed-point scale head back into a float one, in place: the inverse of its export."""
+    count = len(integer.layers)
+    with torch.no_grad():
+        for number, (layer, convolution) in enumerate(
+            zip(integer.layers, head.layers, strict=True)
+        ):
+            out_bits = OUTPUT_BITS if number == count - 1 else ACTIVATION_BITS
+            bits = layer.shift + out_bits - ACTIVATION_BITS
+            convolution.weight.copy_(layer.weight.double() * 2.0**-bits)
+            bias_of(convolution).copy_(layer.bias.double() * 2.0 ** -(bits + ACTIVATION_BITS))
+        head.offset.values.copy_(integer.offsets.double() * 2.0**-OUTPUT_BITS)
+
+
 def _shift(a: Tensor, bits: int) -> Tensor:
     """Return floor(a / 2**bits): an arithmetic shift."""
     if a.dtype == torch.int64:

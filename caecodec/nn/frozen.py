@@ -57,7 +57,7 @@ class FrozenAutoencoder:
             ModelError: a tensor is missing, unknown, or of the wrong shape or type.
         """
         self.config = config
-        self._head = _build_head(config, tensors, head_dtype)
+        self.scale_head = _build_head(config, tensors, head_dtype)
         self.networks = _build_networks(config, tensors)
         analysis = self.networks.analysis
         self.feature_layers: list[nn.Module] = [
@@ -95,7 +95,7 @@ class FrozenAutoencoder:
     def scale_indexes(self, z: Tensor, quality_units: int, shape: tuple[int, int]) -> Tensor:
         """Return the scale index of every y symbol, int64 (M, h, w); exact on every machine."""
         height, width = shape
-        return self._head(z, quality_units)[:, :height, :width]
+        return self.scale_head(z, quality_units)[:, :height, :width]
 
     def hyper_indexes(self, shape: tuple[int, ...], quality_units: int) -> Tensor:
         """Return the table of every z symbol, int64 (N, h, w): by nearest anchor and channel."""

@@ -64,9 +64,13 @@ def _decode(name: str, data: bytes, mode: str) -> Tensor:
 
 
 class Crops:
-    """An endless supply of random square crops, flipped and transposed at random if `flips`."""
+    """An endless supply of random square crops.
 
-    def __init__(
+    They are flipped and transposed at random if `flips`; every second one is of a larger part of
+    its image, up to `shrink` times each way, made smaller: sharper, as pictures are that were.
+    """
+
+    def __init__(  # noqa: PLR0913 - by name
         self,
         images: list[Tensor],
         size: int,
@@ -74,11 +78,13 @@ class Crops:
         device: torch.device,
         seed: int | list[int],
         flips: bool = True,
+        shrink: float = 1.0,
     ) -> None:
         self._images = [at_least(image, size).to(device) for image in images]
         self._size = size
         self._device = device
         self._flips = flips
+        self._shrink = shrink
         self._random = np.random.default_rng(seed)
         areas = np.array([image[0].numel() for image in self._images], dtype=np.float64)
         self._weights = areas / areas.sum()
@@ -98,15 +104,33 @@ class Crops:
         return torch.from_numpy(parts * (MAX_QUALITY / count)).float().to(self._device)
 
     def _crop(self, image: Tensor) -> Tensor:
-        top = self._random.integers(image.shape[1] - self._size + 1)
-        left = self._random.integers(image.shape[2] - self._size + 1)
-        crop = image[:, top : top + self._size, left : left + self._size]
+        size = self._source_size(image)
+        top = self._random.integers(image.shape[1] - size + 1)
+        left = self._random.integers(image.shape[2] - size + 1)
+        crop = image[:, top : top + size, left : left + size]
+        if size > self._size:
+            crop = _shrunk(crop, self._size)
         if not self._flips:
             return crop
         flip_rows, flip_columns, transpose = self._random.integers(2, size=3)
         axes = [axis for axis, flip in ((1, flip_rows), (2, flip_columns)) if flip]
         crop = crop.flip(axes) if axes else crop
         return crop.transpose(1, 2) if transpose else crop
+
+    def _source_size(self, image: Tensor) -> int:
+        """Return the side of the part of an image that becomes a crop."""
+        largest = min(round(self._shrink * self._size), *image.shape[1:])
+        if largest <= self._size or self._random.integers(2):
+            return self._size
+        return int(self._random.integers(self._size, largest + 1))
+
+
+def _shrunk(image: Tensor, size: int) -> Tensor:
+    """Resample an image (C, h, w) to (C, size, size), uint8 as it was."""
+    small = functional.interpolate(
+        image[None].float(), (size, size), mode="bicubic", antialias=True, align_corners=False
+    )
+    return small[0].round().clamp(0, 255).to(torch.uint8)
 
 
 def at_least(image: Tensor, size: int) -> Tensor:

@@ -29,6 +29,8 @@ class LoopSettings:
         gradient_clip: largest norm of the whole gradient.
         ema_decay: decay of the averaged weights, which are the ones exported.
         flips: whether crops are flipped and transposed at random; right for photographs.
+        shrink: every second crop is of a part of its image up to this many times larger each way,
+            made smaller; 1 for none.
         valid_every: steps between validations.
         checkpoint_minutes: minutes between checkpoints.
         seed: of crops, qualities and random initial values.
@@ -41,6 +43,7 @@ class LoopSettings:
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     flips: bool = True
+    shrink: float = 1.0
     valid_every: int = 1000
     checkpoint_minutes: float = 5.0
     seed: int = 0
@@ -49,6 +52,8 @@ class LoopSettings:
         for name in ("batch_size", "crop_size", "warmup_steps", "valid_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if not self.shrink >= 1:
+            raise ConfigError(f"shrink is {self.shrink}, expected at least 1")
         if not 0 <= self.decay_from < 1:
             raise ConfigError(f"decay_from is {self.decay_from}, expected from 0 to below 1")
 

@@ -24,6 +24,8 @@ from caecodec.train.checkpoint import Checkpoint, load_checkpoint
 from caecodec.train.data import Crops, at_least
 from caecodec.train.recipes import bfloat16_is_native, recipe_for
 from caecodec.train.settings import LoopSettings
+from caecodec.train.thaw import thaw
+from caecodec.weights.storage import Weights
 
 VALID_QUALITIES = (10.0, 50.0, 90.0)
 VALID_IMAGES = 8
@@ -83,6 +85,7 @@ class Trainer:
         checkpoint_path: Path,
         resume: bool = False,
         from_average: bool = False,
+        start: Weights | None = None,
     ) -> None:
         self.rank, self.world = _join_group()
         self.device = _device(self.rank)
@@ -103,9 +106,17 @@ class Trainer:
         # crops after a resume must not repeat those before it, nor those of other processes
         seed = [settings.seed, self.rank, restored.step if restored else 0]
         self.crops = Crops(
-            images, settings.crop_size, device=self.device, seed=seed, flips=settings.flips
+            images,
+            settings.crop_size,
+            device=self.device,
+            seed=seed,
+            flips=settings.flips,
+            shrink=settings.shrink,
         )
-        if not restored:
+        if start and not restored:
+            _has_more_blocks(model_config, start.config.to_dict())
+            thaw(self.model, start)
+        elif not restored:
             self.recipe.start(self.model, images)
         self.model.to(self.device, memory_format=torch.channels_last)
         self.average = AveragedModel(
@@ -298,8 +309,8 @@ def _has_more_blocks(config: AnyConfig, before: dict[str, Any]) -> bool:
         if name.endswith("_blocks") and old is not None and new is not None and new > old:
             continue
         raise ConfigError(
-            f"{name} is {new}, but {old} in the checkpoint: --resume goes on with the same sizes, "
-            "or with more blocks"
+            f"{name} is {new}, but {old} in what the run goes on from: the sizes of a model stay, "
+            "only blocks can be added"
         )
     return sizes != before
 

@@ -1,0 +1,144 @@
+"""Write the figures of bench/results into the tables of the documents.
+
+python docs/make_tables.py            rewrites what differs
+python docs/make_tables.py --check    lists what differs, exit 1; tests/test_docs.py runs this
+
+A table keeps its place and its header; its rows are made anew. In running text figures stay as they
+were written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results"
+
+NAMES = {
+    "cae": "caecodec",
+    "cae-e1": "caecodec, effort 1",
+    "avif": "AVIF (Pillow, speed 6)",
+    "jxl": "JPEG XL (effort 7)",
+    "webp": "WebP (method 6)",
+    "jp2": "JPEG 2000",
+    "mozjpeg": "JPEG with mozjpeg's scan search",
+    "jpeg": "JPEG (4:2:0, optimized)",
+    "jpeg-444": "JPEG (4:4:4, optimized)",
+}
+FRONT = ("cae", "cae-e1", "avif")
+RATES = "| codec | BD-rate against JPEG | against WebP | against AVIF | against VTM |"
+TIMES = "| codec | encode, s/MP | decode, s/MP |"
+CURVE = "| quality | bpp | PSNR, dB | MS-SSIM |"
+TRAINING = "| step | quality 10 | quality 50 | quality 90 |"
+
+Rows = list[str]
+
+
+def tables() -> Iterator[tuple[str, str, list[Rows]]]:
+    """Yield each document, a header that occurs in it, and the rows of its tables in order."""
+    kodak, valid = (_read(name) for name in ("kodak", "valid"))
+    others = [name for name in NAMES if name != "jpeg"]
+    yield "README.md", RATES, [_rates(kodak, FRONT)]
+    yield "docs/benchmarks.md", RATES, [_rates(kodak, others)]
+    yield "docs/benchmarks.md", TIMES, [_times(kodak, NAMES)]
+    curves = [_curve(one, codec) for codec in ("cae", "classic") for one in (kodak, valid)]
+    yield "MODEL_CARD.md", CURVE, curves
+    yield "MODEL_CARD.md", TRAINING, [_training(RESULTS / "training" / "main.valid.csv")]
+
+
+def rewritten(text: str, header: str, rows_of_tables: list[Rows]) -> str:
+    """Return a document with the rows of the tables under a header replaced."""
+    lines, waiting = text.splitlines(), list(rows_of_tables)
+    done: list[str] = []
+    while lines:
+        line = lines.pop(0)
+        done.append(line)
+        if line != header:
+            continue
+        if not waiting:
+            raise SystemExit(f"more tables than expected: {header}")
+        done.append(lines.pop(0))
+        while lines and lines[0].startswith("|"):
+            lines.pop(0)
+        done.extend(waiting.pop(0))
+    if waiting:
+        raise SystemExit(f"a table is missing: {header}")
+    return "\n".join(done) + "\n"
+
+
+def main() -> None:
+    """Rewrite the documents, or compare them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for document, header, rows_of_tables in tables():
+        path = ROOT / document
+        text = path.read_text(encoding="utf-8")
+        new = rewritten(text, header, rows_of_tables)
+        if new != text:
+            stale.append(f"{document}: {header}")
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    for line in stale:
+        print(line)  # noqa: T201 - what the command is for
+    sys.exit(1 if check and stale else 0)
+
+
+def _read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / name / "results.json").read_text())
+    return content
+
+
+def _rates(results: dict[str, Any], codecs: Iterable[str]) -> Rows:
+    anchors = [*(results["bd_rates"][one] for one in ("jpeg", "webp", "avif"))]
+    anchors.append(results["published"]["vtm"]["bd_rates"])
+    return [
+        f"| {NAMES[codec]} | " + " | ".join(_percent(rates[codec]) for rates in anchors) + " |"
+        for codec in codecs
+    ]
+
+
+def _percent(value: float) -> str:
+    return f"{value:+.1f} %".replace("-", "−")
+
+
+def _times(results: dict[str, Any], codecs: dict[str, str]) -> Rows:
+    rows = []
+    for codec, name in codecs.items():
+        points = [point for point in results["points"] if point["codec"] == codec]
+        medians = (
+            statistics.median(point[f"{way}_seconds_per_megapixel"] for point in points)
+            for way in ("encode", "decode")
+        )
+        rows.append(f"| {name} | " + " | ".join(f"{median:.3f}" for median in medians) + " |")
+    return rows
+
+
+def _curve(results: dict[str, Any], codec: str) -> Rows:
+    return [
+        f"| {point['quality']:.0f} | {point['bpp']:.3f} | {point['psnr']:.2f} "
+        f"| {point['ms_ssim']:.4f} |"
+        for point in results["points"]
+        if point["codec"] == codec
+    ]
+
+
+def _training(log: Path) -> Rows:
+    by_step: dict[int, list[str]] = {}
+    with log.open(newline="") as handle:
+        for row in csv.DictReader(handle):
+            values = f"{float(row['bpp']):.3f} bpp, {float(row['psnr']):.2f} dB"
+            by_step.setdefault(int(row["step"]), []).append(values)
+    return [f"| {step} | " + " | ".join(values) + " |" for step, values in by_step.items()]
+
+
+if __name__ == "__main__":
+    main()
