@@ -130,9 +130,8 @@ class Compression:
         """Analyse one tile, from its pixels and a halo of real ones around it."""
         model, units = self._encoder.model, header.quality_units
         grown = tile.grown(model.analysis_halo, header.grid.at(model.stride).bounds)
-        y = model.analyze(self._stem(grown), units)
-        inner = tile.within(grown)
-        y = y[..., inner.rows, inner.columns].contiguous(memory_format=torch.channels_last)
+        y = model.analyze(self._stem(grown), units, tile.within(grown))
+        y = y.contiguous(memory_format=torch.channels_last)
         z = model.hyper_symbols(y, units)
         return Latent(y, z, model.scale_indexes(z, units, (tile.height, tile.width)))
 

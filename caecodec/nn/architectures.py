@@ -57,8 +57,12 @@ class FrozenModel(Protocol):
         """Map x (1, 3, H, W) in [0, 1] to features, the same at every quality."""
         ...
 
-    def analyze(self, stem: Tensor, quality_units: int) -> Tensor:
-        """Map the features of `stem` to y (1, M, h, w), in quantiser steps."""
+    def analyze(self, stem: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
+        """Map the features of `stem` to y (1, M, h, w), in quantiser steps.
+
+        With `inner`, which counts from y's first position, only to that part: exact where the
+        features reach `analysis_halo` positions around it, or end with the image.
+        """
         ...
 
     def hyper_symbols(self, y: Tensor, quality_units: int) -> Tensor:

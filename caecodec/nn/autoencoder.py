@@ -113,9 +113,9 @@ class MainAutoencoder(nn.Module):
         """Map x (B, 3, H, W) to the gained latent y (B, M, H/16, W/16), in quantiser steps."""
         return self.analyze_stem(self.analysis.stem(x), quality)
 
-    def analyze_stem(self, stem: Tensor, quality: Tensor) -> Tensor:
-        """Map the analysis transform's features (B, C, H/8, W/8) to the gained latent y."""
-        y: Tensor = self.analysis.finish(stem, quality) * self.gain(quality).exp()
+    def analyze_stem(self, stem: Tensor, quality: Tensor, inner: Region | None = None) -> Tensor:
+        """Map the analysis transform's features (B, C, H/8, W/8) to y, or to its part `inner`."""
+        y: Tensor = self.analysis.finish(stem, quality, inner) * self.gain(quality).exp()
         return y
 
     def synthesize(self, y_hat: Tensor, quality: Tensor, inner: Region | None = None) -> Tensor:

@@ -83,9 +83,9 @@ class FrozenAutoencoder:
         """Map x (1, 3, H, W) in [0, 1] to features (1, C, H/8, W/8), the same at every quality."""
         return self.networks.analysis.stem(x)
 
-    def analyze(self, stem: Tensor, quality_units: int) -> Tensor:
-        """Map the features of `stem` to y (1, M, H/16, W/16), in quantiser steps."""
-        return self.networks.analyze_stem(stem, quality_of(quality_units))
+    def analyze(self, stem: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
+        """Map the features of `stem` to y (1, M, H/16, W/16), or its part, in quantiser steps."""
+        return self.networks.analyze_stem(stem, quality_of(quality_units), inner)
 
     def hyper_symbols(self, y: Tensor, quality_units: int) -> Tensor:
         """Return z symbols, int64 (N, ceil(h/4), ceil(w/4)), of y (1, M, h, w)."""

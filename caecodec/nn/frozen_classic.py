@@ -53,8 +53,9 @@ class FrozenClassic:
         """Map x (1, 3, H, W) in [0, 1] to the encoder's output (1, M, h, w)."""
         return self.networks.stem(x[:, : self.config.image_channels])
 
-    def analyze(self, stem: Tensor, quality_units: int) -> Tensor:
-        """Map the outputs of `stem` to y (1, M, h, w), in quantiser steps."""
+    def analyze(self, stem: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
+        """Map the outputs of `stem` to y (1, M, h, w), or its part `inner`, in quantiser steps."""
+        stem = stem[..., inner.rows, inner.columns] if inner else stem
         return self.networks.gained(stem, quality_of(quality_units))
 
     def hyper_symbols(self, y: Tensor, quality_units: int) -> Tensor:  # noqa: ARG002 - as in main

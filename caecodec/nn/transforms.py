@@ -37,10 +37,17 @@ class AnalysisTransform(nn.Module):
         h: Tensor = self.blocks(self.patch(functional.pixel_unshuffle(x, PATCH)))
         return h
 
-    def finish(self, stem: Tensor, quality: Tensor) -> Tensor:
-        """Map the features of `stem` to (B, M, H/16, W/16)."""
-        h = self.down(stem * self.gain(quality).exp())  # (B, M, H/16, W/16)
-        y: Tensor = self.project(self.latent_blocks(h))
+    def finish(self, stem: Tensor, quality: Tensor, inner: Region | None = None) -> Tensor:
+        """Map the features of `stem` to (B, M, H/16, W/16), or to the positions `inner` of it.
+
+        The halo around them is dropped as soon as no layer ahead reaches it.
+        """
+        whole = Region(0, 0, stem.shape[-2] // 2, stem.shape[-1] // 2)
+        inner = inner or whole
+        reached = inner.grown(len(self.latent_blocks), whole)
+        h = _cut(stem, reached.scaled(2), whole.scaled(2)) * self.gain(quality).exp()
+        h = self.latent_blocks(self.down(h))  # (B, M, h, w) of `reached`
+        y: Tensor = self.project(_cut(h, inner, reached))
         return y
 
 
