@@ -9,6 +9,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -164,11 +165,9 @@ class Compression:
         """Search the best symbols of every tile, next to the best or a draft of the others."""
         model, units = self._encoder.model, header.quality_units
         grid = header.grid.at(model.stride)
-        mosaic = Mosaic(
-            grid,
-            model.config.latent_channels,
-            lambda number: self._quantized(number, header, DEAD_ZONE_COST)[1].y_hat,
-            margin=2 * model.synthesis_halo,
+        mosaic = Mosaic(grid, model.config.latent_channels, margin=2 * model.synthesis_halo)
+        cut = partial(
+            mosaic.cut, make=lambda number: self._quantized(number, header, DEAD_ZONE_COST)[1].y_hat
         )
         is_gray = header.mode.is_gray
         weight = bits_per_squared_error(units, 1 if is_gray else 3)
@@ -184,7 +183,7 @@ class Compression:
             tile = grid.tile_at(number)
             latent = self.latent(tile, header)
             mosaic.put(number, latent.y)  # needs no draft: every trial puts its own there
-            around = Surroundings(model, mosaic, grid, tile)
+            around = Surroundings(model, cut, grid, tile)
             x = to_unit(self.picture.part(around.pixels))[:, : 1 if is_gray else 3]
 
             def distortion(y_hat: Tensor, around: Surroundings = around, x: Tensor = x) -> Tensor:

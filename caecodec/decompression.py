@@ -68,7 +68,7 @@ class Decompression:
         self._lost = lost
         channels = self._model.config.latent_channels
         halo = self._model.synthesis_halo
-        self._mosaic = Mosaic(self._grid, channels, self._tile_latent, margin=halo)
+        self._mosaic = Mosaic(self._grid, channels, margin=halo)
 
     def symbols(self, number: int) -> TileSymbols:
         """Decode the symbols of a tile, counted in raster order.
@@ -107,7 +107,7 @@ class Decompression:
 
     def latent(self, region: Region) -> Tensor:
         """Return y_hat (1, M, h, w) of a region in latent positions, decoding what it needs."""
-        return self._mosaic.cut(region)
+        return self._mosaic.cut(region, self._tile_latent)
 
     def parts(self, window: Region) -> Iterator[tuple[Region, Pixels]]:
         """Yield the parts of a window, in pixels, and their colour: (h, w), or (h, w, 3)."""

@@ -13,7 +13,6 @@ from caecodec.config import MAX_EFFORT, MIN_EFFORT, rd_lambda
 from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ConfigError, ModelError
 from caecodec.metrics import MAX_LEVEL
-from caecodec.mosaic import Mosaic
 from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.rounding import DEAD_ZONE_COST, DeadZones, Rounding, nearest
 from caecodec.tables import CodingTables, IntArray
@@ -108,12 +107,14 @@ class Surroundings:
     further; both are here, so that a tile is judged as the decoder will show it.
     """
 
-    def __init__(self, model: FrozenModel, mosaic: Mosaic, grid: TileGrid, tile: Region) -> None:
-        """Cut the window of a tile out of the image's latents."""
+    def __init__(
+        self, model: FrozenModel, cut: Callable[[Region], Tensor], grid: TileGrid, tile: Region
+    ) -> None:
+        """Cut the window of a tile, in latent positions, out of the image's latents."""
         halo = model.synthesis_halo
         self._model = model
         outer = tile.grown(2 * halo, grid.bounds)
-        self._latents = mosaic.cut(outer)
+        self._latents = cut(outer)
         self._inner = tile.within(outer)
         reached = tile.grown(halo, grid.bounds)
         self.pixels = reached.scaled(model.stride)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from caecodec.tiles import Region, TileGrid
 
+Make = Callable[[int], Tensor | None]
+"""y_hat (1, M, h, w) of a tile by its number, or None for zeros."""
+
 
 class Mosaic:
     """y_hat of every tile: made when a region first needs it, dropped when the scan has passed it.
@@ -17,36 +20,27 @@ class Mosaic:
     columns) of tiles are then held. What comes out of order is made again.
     """
 
-    def __init__(
-        self,
-        grid: TileGrid,
-        channels: int,
-        make: Callable[[int], Tensor | None],
-        *,
-        margin: int,
-    ) -> None:
+    def __init__(self, grid: TileGrid, channels: int, *, margin: int) -> None:
         """Start with no tile made.
 
         Args:
             grid: of the image, at the model's stride.
             channels: M.
-            make: y_hat (1, M, h, w) of a tile by its number, or None for zeros.
             margin: positions by which a region reaches beyond what it is for.
         """
         self._grid = grid
         self._channels = channels
-        self._make = make
         self._margin = margin
         self._tiles: dict[int, Tensor | None] = {}
 
-    def cut(self, region: Region) -> Tensor:
-        """Return y_hat (1, M, h, w) of a region in latent positions."""
+    def cut(self, region: Region, make: Make) -> Tensor:
+        """Return y_hat (1, M, h, w) of a region in latent positions, making what it lacks."""
         self._drop_before(region)
         y_hat = torch.zeros((1, self._channels, region.height, region.width))
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)
         for number in self._grid.overlapping(region):
             if number not in self._tiles:
-                self._tiles[number] = self._make(number)
+                self._tiles[number] = make(number)
             latent = self._tiles[number]
             if latent is None:
                 continue

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,7 @@ from caecodec.compression import to_unit
 from caecodec.decompression import Decompression, to_uint8
 from caecodec.errors import ConfigError, ImageError, LimitExceededError, UnknownModelError
 from caecodec.metrics import psnr
-from caecodec.mosaic import Mosaic
+from caecodec.mosaic import Make, Mosaic
 from caecodec.nn import layers
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.layers import Block
@@ -191,8 +194,8 @@ def test_few_tiles_of_a_long_image_are_held_at_once(
     held: list[int] = []
     cut = Mosaic.cut
 
-    def spy(self: Mosaic, region: Region) -> torch.Tensor:
-        found = cut(self, region)
+    def spy(self: Mosaic, region: Region, make: Make) -> torch.Tensor:
+        found = cut(self, region, make)
         held.append(len(self._tiles))
         return found
 
@@ -203,6 +206,20 @@ def test_few_tiles_of_a_long_image_are_held_at_once(
     assert max(held) <= 6
     part = np.array(tiled.decompress(data, crop=(20, 30, 60, 50)))
     assert np.abs(part.astype(int) - image[30:80, 20:80]).mean() < 12  # each tile in its place
+
+
+def test_a_decoded_file_is_let_go_without_the_garbage_collector(
+    toy: Codec, photo: np.ndarray
+) -> None:
+    gc.disable()
+    try:
+        decompression = toy._start_decoding(toy._unpack(toy.compress(photo)))
+        assert len(list(decompression.parts(Region(0, 0, 70, 90)))) == 1
+        held = weakref.ref(decompression)
+        del decompression
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_progress_of_decoding_rises_to_1(tiled: Codec) -> None:

@@ -14,7 +14,6 @@ from caecodec.compression import to_unit
 from caecodec.config import MAX_EFFORT, MIN_EFFORT
 from caecodec.effort import Surroundings, bits_per_squared_error, effort_level
 from caecodec.errors import ConfigError
-from caecodec.mosaic import Mosaic
 from caecodec.nn.rounding import DeadZones, nearest
 from caecodec.tables import CodingTables
 from caecodec.tiles import Region, TileGrid
@@ -129,8 +128,7 @@ def test_a_tile_is_judged_by_all_the_pixels_it_reaches(toy: Codec, image: np.nda
     canvas = torch.randn((1, channels, 5, 6), generator=generator)
     tile = Region(1, 2, 2, 2)
     grid = TileGrid(96, 80, tile_size=8)
-    mosaic = Mosaic(grid, channels, lambda _: canvas, margin=0)
-    around = Surroundings(toy._model, mosaic, grid, tile)
+    around = Surroundings(toy._model, lambda part: canvas[..., part.rows, part.columns], grid, tile)
     x = to_unit(image)
 
     def whole(y_hat: torch.Tensor) -> float:
