@@ -157,10 +157,7 @@ class SymbolSearch:
 
     def quantize(self, latent: Latent, quality_units: int, cost: float) -> Quantized:
         """Quantise by one dead zone cost of STRENGTHS, or plainly if it is infinite."""
-        rounding: Rounding = nearest
-        if cost in self._dead_zones:
-            rounding = self._dead_zones[cost].rounding(latent.indexes)
-        return self._quantized(latent, quality_units, rounding)
+        return self._quantized(latent, quality_units, self._dead_zones.get(cost, nearest))
 
     def trials(
         self, latent: Latent, quality_units: int, level: Effort, distortion: Distortion
@@ -189,11 +186,10 @@ class SymbolSearch:
         distortion lies near y_hat - gradient / (2 CURVATURE). The target moves a share of the way
         to it, starting from y, and is rounded with dead zones again.
         """
-        rounding = self._refined.rounding(latent.indexes)
         target = latent.y
         for step in range(steps + 1):
             moved = latent._replace(y=target)
-            quantized = self._quantized(moved, quality_units, rounding)
+            quantized = self._quantized(moved, quality_units, self._refined)
             y_hat = quantized.y_hat.detach().requires_grad_()
             with torch.enable_grad():
                 distorted = distortion(y_hat)

@@ -33,7 +33,7 @@ def zones(toy: Codec, magnitudes: int, cost: float = COST) -> DeadZones:
 
 def round_one(dead_zones: DeadZones, index: int, residual: float) -> float:
     indexes = torch.full((1, 1, 1), index)
-    return dead_zones.rounding(indexes)(torch.full((1, 1, 1, 1), residual)).item()
+    return dead_zones(torch.full((1, 1, 1, 1), residual), indexes[None]).item()
 
 
 def lagrangian(tables: CodingTables, index: int, residual: float, symbol: int) -> float:
@@ -66,8 +66,8 @@ def test_only_magnitudes_in_reach_move(toy: Codec, index: int, residual: float) 
 def test_an_infinite_cost_is_plain_rounding(toy: Codec) -> None:
     residual = torch.linspace(-9, 9, 1000).reshape(1, 1, 1, -1)
     indexes = torch.randint(1, 64, (1, 1, 1000))
-    rounded = zones(toy, 8, cost=float("inf")).rounding(indexes)(residual)
-    torch.testing.assert_close(rounded, nearest(residual))
+    rounded = zones(toy, 8, cost=float("inf"))(residual, indexes[None])
+    torch.testing.assert_close(rounded, nearest(residual, indexes[None]))
 
 
 def cost_of(codec: Codec, image: np.ndarray, quality: float, effort: int) -> float:

@@ -349,9 +349,9 @@ def test_dead_zones_begin_at_their_part_of_the_run(
 
 def test_each_latent_is_coded_in_exactly_one_step() -> None:
     masks = step_masks(torch.Size((1, 8, 5, 7)), CPU)
-    assert torch.equal(sum(masks), torch.ones(8, 5, 7))
+    assert torch.equal(sum(masks), torch.ones(1, 8, 5, 7))
     for mask in masks:
-        quarters = mask[::2, :4, :6]
+        quarters = mask[0, ::2, :4, :6]
         assert quarters.sum((1, 2)).unique().tolist() == [6]
 
 

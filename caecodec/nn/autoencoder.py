@@ -25,6 +25,7 @@ from caecodec.nn.entropy_models import (
     MeanFeatures,
     ResidualPrior,
     ScaleHead,
+    step_masks,
 )
 from caecodec.nn.layers import QualityTable, bias_of, round_straight_through
 from caecodec.nn.rounding import dead_zone_edge
@@ -144,16 +145,17 @@ class MainAutoencoder(nn.Module):
         features = self.mean_features(z_hat, quality)[..., :height, :width]
         units = self.mean_units(quality)
         edge = self._dead_zone_edge(indexes) if self.dead_zones else None
-        y_hat = torch.zeros_like(y)
+        masks = step_masks(y.shape, y.device)
+        means = y_hat = torch.zeros_like(y)
 
-        def exchange(means: Tensor, mask: Tensor) -> Tensor:
-            nonlocal y_hat
-            means = means * units
-            step = (_symbols(y - means, edge) + means) * mask
-            y_hat = y_hat + step
-            return step / units
+        def exchange(step: int, predicted: Tensor) -> Tensor:
+            nonlocal means, y_hat
+            own = predicted * units * masks[step]
+            means = means + own
+            y_hat = y_hat + (_symbols(y - own, edge) + own) * masks[step]
+            return y_hat / units
 
-        means = self.mean_context(features, y.shape, exchange) * units
+        self.mean_context(features, exchange)
         coded = self._perturb(y - means) if self.training else _symbols(y - means, edge)
         y_bits = self.residual_prior.bits(coded, indexes)
         x_hat = self.synthesize(y_hat, quality)

@@ -26,6 +26,8 @@ Z_BOUND = 127
 """Largest magnitude of a z symbol."""
 MIN_LIKELIHOOD = 1e-9
 NUM_STEPS = 4
+Part = tuple[slice, ...]
+"""What (B, M, h, w) is indexed by."""
 PHASE_ORDER = (0, 3, 1, 2)
 """Phases 2 * dy + dx of a 2x2 cell, in the order that channel quarter 0 codes them."""
 
@@ -146,33 +148,19 @@ class MeanContext(nn.Module):
         for last in (self.first, self.leave):
             zero_(last)
 
-    def forward(
-        self,
-        features: Tensor,
-        latent_shape: torch.Size,
-        exchange: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
+    def forward(self, features: Tensor, exchange: Callable[[int, Tensor], Tensor]) -> None:
         """Run the four steps.
 
         Args:
             features: (B, N, h, w) from `MeanFeatures`.
-            latent_shape: (B, M, h, w) of y.
-            exchange: called once a step with the means (B, M, h, w) and the step's mask
-                (M, h, w) of 0 and 1; returns the normalised y_hat, zero outside the mask.
-
-        Returns:
-            Means (B, M, h, w), each taken from the step that codes its element.
+            exchange: called with the number of each step and the means (B, M, h, w), which count
+                where `step_parts` says; returns the normalised y_hat (B, M, h, w) of this step and
+                those before it, zero elsewhere.
         """
-        masks = step_masks(latent_shape, features.device)
-        means = self.first(features)
-        chosen = means * masks[0]
-        known = exchange(means, masks[0])
-        for enter, mask in zip(self.enter, masks[1:], strict=True):
+        known = exchange(0, self.first(features))
+        for step, enter in enumerate(self.enter, 1):
             h = self.spread(enter(torch.cat((known, features), 1)))
-            means = self.leave(self.block(h))
-            chosen = chosen + means * mask
-            known = known + exchange(means, mask)
-        return chosen
+            known = exchange(step, self.leave(self.block(h)))
 
 
 class FactorizedPrior(nn.Module):
@@ -237,15 +225,26 @@ def index_to_scale(indexes: Tensor) -> Tensor:
     return MIN_SCALE * (OCTAVES_PER_SCALE * indexes).exp2()
 
 
+def step_parts(step: int, channels: int) -> list[Part]:
+    """Return the parts of (B, M, h, w) that `MeanContext` codes in a step, by channel quarter."""
+    quarter = channels // 4
+    parts: list[Part] = []
+    for number in range(4):
+        row, column = divmod(PHASE_ORDER[(step + number) % 4], 2)
+        own = slice(number * quarter, (number + 1) * quarter)
+        parts.append((slice(None), own, slice(row, None, 2), slice(column, None, 2)))
+    return parts
+
+
 def step_masks(latent_shape: torch.Size, device: torch.device) -> list[Tensor]:
-    """Return the four masks (M, h, w) of 0.0 and 1.0 that `MeanContext` codes in order."""
-    _, channels, height, width = latent_shape
-    rows = torch.arange(height, device=device)[:, None] % 2
-    columns = torch.arange(width, device=device)[None, :] % 2
-    phase = 2 * rows + columns  # (h, w)
-    quarter = torch.arange(channels, device=device)[:, None, None] // (channels // 4)
-    order = torch.tensor(PHASE_ORDER, device=device)
-    return [(phase == order[(step + quarter) % 4]).float() for step in range(NUM_STEPS)]
+    """Return a mask (1, M, h, w) for each step: 1.0 where it codes, 0.0 elsewhere."""
+    masks = []
+    for step in range(NUM_STEPS):
+        mask = torch.zeros((1, *latent_shape[1:]), device=device)
+        for part in step_parts(step, latent_shape[1]):
+            mask[part] = 1.0
+        masks.append(mask)
+    return masks
 
 
 def replicate_to_multiple(x: Tensor, multiple: int) -> Tensor:

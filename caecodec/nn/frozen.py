@@ -14,6 +14,7 @@ from caecodec.config import HYPER_STRIDE, MAX_QUALITY, NUM_SCALES, PATCH, STRIDE
 from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ModelError
 from caecodec.nn.autoencoder import MainAutoencoder
+from caecodec.nn.entropy_models import Part, step_parts
 from caecodec.nn.exact import MAX_WEIGHT, IntegerLayer, IntegerScaleHead, export_scale_head
 from caecodec.nn.rounding import Rounding, nearest
 from caecodec.tables import MAX_ESCAPED
@@ -118,24 +119,27 @@ class FrozenAutoencoder:
             z: symbols, int64 (N, ceil(h/4), ceil(w/4)).
             indexes: scale indexes, int64 (M, h, w); symbols are 0 where the index is 0.
             quality_units: hundredths of a quality.
-            rounding: maps residuals (1, M, h, w) to symbols.
+            rounding: maps residuals to symbols.
 
         Returns:
             Symbols, int64 (M, h, w), and y_hat (1, M, h, w) as the decoder will have it.
         """
-        coded = indexes > 0
         bound = float(MAX_ESCAPED)
-        symbols, y_hat = self._walk(
-            z, tuple(y.shape[-2:]), quality_units,
-            lambda means: (rounding(y - means) * coded).clamp(-bound, bound),
-        )  # fmt: skip
-        return symbols[0].long(), y_hat
+        symbols = torch.zeros(y.shape, dtype=torch.long)
+
+        def choose(means: Tensor, part: Part) -> Tensor:
+            scales = indexes[None][part]
+            chosen = rounding(y[part] - means, scales).clamp_(-bound, bound).mul_(scales > 0)
+            symbols[part] = chosen
+            return chosen
+
+        y_hat = self._walk(z, tuple(y.shape[-2:]), quality_units, choose)
+        return symbols[0], y_hat
 
     def dequantize(self, symbols: Tensor, z: Tensor, quality_units: int) -> Tensor:
         """Return y_hat (1, M, h, w) = symbols + means, of symbols (M, h, w)."""
-        given = symbols[None].float()
-        _, y_hat = self._walk(z, tuple(symbols.shape[-2:]), quality_units, lambda _: given)
-        return y_hat
+        shape = tuple(symbols.shape[-2:])
+        return self._walk(z, shape, quality_units, lambda _, part: symbols[None][part])
 
     def synthesize(self, y_hat: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
         """Map y_hat (1, M, h, w), or its part `inner`, to x_hat (1, 3, 16h, 16w), not clamped."""
@@ -151,29 +155,30 @@ class FrozenAutoencoder:
         z: Tensor,
         shape: tuple[int, ...],
         quality_units: int,
-        symbols_of: Callable[[Tensor], Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Run the four steps; `symbols_of` gives the symbols once the means of a step are known."""
+        symbols_of: Callable[[Tensor, Part], Tensor],
+    ) -> Tensor:
+        """Run the four steps; `symbols_of` gives the symbols of a part whose means are known."""
         quality = quality_of(quality_units)
         height, width = shape
         features = self.networks.mean_features(z[None].float(), quality)
         features = features[..., :height, :width].contiguous(memory_format=torch.channels_last)
         units = self.networks.mean_units(quality)
-        latent_shape = torch.Size((1, self.config.latent_channels, height, width))
-        symbols = torch.zeros(latent_shape)
-        y_hat = torch.zeros(latent_shape).contiguous(memory_format=torch.channels_last)
+        channels = self.config.latent_channels
+        y_hat, known = (
+            torch.zeros((1, channels, height, width)).contiguous(memory_format=torch.channels_last)
+            for _ in range(2)
+        )
 
-        def exchange(means: Tensor, mask: Tensor) -> Tensor:
-            nonlocal symbols, y_hat
-            means = means * units
-            step = symbols_of(means) * mask
-            symbols = symbols + step
-            step = step + means * mask
-            y_hat = y_hat + step
-            return step / units
+        def exchange(step: int, predicted: Tensor) -> Tensor:
+            for part in step_parts(step, channels):
+                own_units = units[part[:2]]
+                means = predicted[part] * own_units
+                y_hat[part] = means + symbols_of(means, part)
+                known[part] = y_hat[part] / own_units
+            return known
 
-        self.networks.mean_context(features, latent_shape, exchange)
-        return symbols, y_hat
+        self.networks.mean_context(features, exchange)
+        return y_hat
 
 
 def quality_of(quality_units: int) -> Tensor:

@@ -81,13 +81,13 @@ class FrozenClassic:
         self,
         y: Tensor,
         z: Tensor,  # noqa: ARG002
-        indexes: Tensor,  # noqa: ARG002
+        indexes: Tensor,
         quality_units: int,  # noqa: ARG002
         rounding: Rounding = nearest,
     ) -> tuple[Tensor, Tensor]:
         """Round y (1, M, h, w) to symbols, int64 (M, h, w), and y_hat, their float form."""
         bound = float(MAX_ESCAPED)
-        y_hat = rounding(y).clamp(-bound, bound)
+        y_hat = rounding(y, indexes[None]).clamp(-bound, bound)
         return y_hat[0].long(), y_hat
 
     def dequantize(self, symbols: Tensor, z: Tensor, quality_units: int) -> Tensor:  # noqa: ARG002

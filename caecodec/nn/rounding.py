@@ -23,11 +23,12 @@ Above the 8.7 of a lone error: zeroed symbols err all in one direction, and the 
 symbols see less.
 """
 
-Rounding = Callable[[Tensor], Tensor]
-"""Residuals y - mean (1, M, h, w), in quantiser steps, to symbols of the same shape."""
+Rounding = Callable[[Tensor, Tensor], Tensor]
+"""Residuals y - mean, in quantiser steps, and their scale indexes, int64, to a fresh tensor of
+symbols; all of one shape."""
 
 
-def nearest(residual: Tensor) -> Tensor:
+def nearest(residual: Tensor, indexes: Tensor) -> Tensor:  # noqa: ARG001 - as in DeadZones
     """Round half to even."""
     return residual.round()
 
@@ -72,16 +73,11 @@ class DeadZones:
         edges[:, 0] = edges[:, -1] = -1.0  # zeros, and whatever is larger, stay
         self._edges = edges.float()
 
-    def rounding(self, indexes: Tensor) -> Rounding:
-        """Return the rounding of elements with these scale indexes, int64 (M, h, w)."""
+    def __call__(self, residual: Tensor, indexes: Tensor) -> Tensor:
+        """Round residuals, nearer to zero where that saves bits; see `Rounding`."""
         last = self._edges.shape[1] - 1
-        rows = indexes * (last + 1)
-
-        def towards_zero(residual: Tensor) -> Tensor:
-            size = residual.abs()
-            magnitude = size.round()
-            bounded = magnitude.nan_to_num(nan=last).clamp(max=last)
-            edge = self._edges.take(rows + bounded.long())
-            return (magnitude - (size < edge).float()) * residual.sign()
-
-        return towards_zero
+        size = residual.abs()
+        magnitude = size.round()
+        bounded = magnitude.nan_to_num(nan=last).clamp(max=last)
+        edge = self._edges.take(indexes * (last + 1) + bounded.long())
+        return (magnitude - (size < edge).float()) * residual.sign()

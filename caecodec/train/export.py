@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,6 @@ DEAD_ZONE_ROUNDS = 2
 """Times that symbols are counted with the dead zones of the tables counted before."""
 
 Histogram = NDArray[np.float64]
-RoundingOf = Callable[[Tensor], Rounding]
-"""Table indexes (M, h, w) to the rounding of their symbols."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +84,12 @@ def export(
     )
     num_counted = num_crops - num_crops // 4
     priors = model.table_priors()
-    tables = _make_tables(priors, _count_symbols(frozen, crops, num_counted, lambda _: nearest))
+    tables = _make_tables(priors, _count_symbols(frozen, crops, num_counted, nearest))
     for _ in range(DEAD_ZONE_ROUNDS):  # what symbols cost decides which are coded, and back
         zones = DeadZones(
             tables, cost=DEAD_ZONE_COST, magnitudes=1, num_y_tables=frozen.num_y_tables
         )
-        counted = _count_symbols(frozen, crops, num_counted, zones.rounding)
+        counted = _count_symbols(frozen, crops, num_counted, zones)
         tables = _make_tables(priors, counted)
     tensors["tables.lengths"], tensors["tables.counts"] = tables.pack()
     training: dict[str, Any] = {
@@ -123,28 +120,26 @@ def _make_tables(priors: list[TablePrior], counted: Histogram) -> CodingTables:
     return CodingTables(tuple(tables))
 
 
-def _count_symbols(
-    frozen: FrozenModel, crops: Crops, count: int, rounding_of: RoundingOf
-) -> Histogram:
+def _count_symbols(frozen: FrozenModel, crops: Crops, count: int, rounding: Rounding) -> Histogram:
     """Count the symbols of z and y by table: (tables, 2 MAX_REACH + 1)."""
     width = 2 * MAX_REACH + 1
     counts = np.zeros(frozen.config.num_tables * width)
     for number in range(count):
-        for symbols, indexes in _sections(frozen, crops.batch(1), number / count, rounding_of):
+        for symbols, indexes in _sections(frozen, crops.batch(1), number / count, rounding):
             where = indexes * width + symbols.clamp(-MAX_REACH, MAX_REACH) + MAX_REACH
             counts += np.bincount(where.reshape(-1).numpy(), minlength=counts.size)
     return counts.reshape(-1, width)
 
 
 def _sections(
-    frozen: FrozenModel, x: Tensor, fraction: float, rounding_of: RoundingOf
+    frozen: FrozenModel, x: Tensor, fraction: float, rounding: Rounding
 ) -> list[tuple[Tensor, Tensor]]:
     """Return (symbols, table indexes) of z and of y, at a fraction of the quality range."""
     units = _units(fraction)
     y = frozen.analyze(frozen.stem(x), units)
     z = frozen.hyper_symbols(y, units)
     indexes = frozen.scale_indexes(z, units, (y.shape[-2], y.shape[-1]))
-    symbols, _ = frozen.quantize(y, z, indexes, units, rounding_of(indexes))
+    symbols, _ = frozen.quantize(y, z, indexes, units, rounding)
     return [(z, frozen.hyper_indexes(tuple(z.shape), units)), (symbols, indexes)]
 
 
@@ -175,7 +170,7 @@ def _report(
         pixels += x.shape[-2] * x.shape[-1]
         estimate = model(x, torch.tensor([_units(fraction) / QUALITY_UNIT]))
         float_bits += (estimate.y_bits + estimate.z_bits).item()
-        for symbols, indexes in _sections(frozen, x, fraction, lambda _: nearest):
+        for symbols, indexes in _sections(frozen, x, fraction, nearest):
             coded_bits += tables.bits(_flat(symbols), _flat(indexes))
     return ExportReport(float_bits / pixels, coded_bits / pixels)
 
