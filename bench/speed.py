@@ -11,8 +11,8 @@ one call unmeasured, then the median of the repeats for each image, then the med
 Memory is the peak of a fresh process that loads the first image and encodes it, or decodes its
 file, once, less the peak of one that only imports what the codec needs: a model's weights count.
 
-The last table shows caecodec alone on larger images, the first one mirrored and repeated. Its
-memory is that of encoding and decoding in one process.
+The last table shows caecodec alone on larger images, the first one mirrored and repeated. One
+process takes the sizes in turns; memory is that of another that encodes and decodes one of them.
 """
 
 from __future__ import annotations
@@ -132,6 +132,31 @@ def measure_times(job: Job) -> dict[str, float]:
     }
 
 
+def time_sizes(job: Job) -> dict[str, Any]:
+    """Time both directions on the first image at every size of a job, the sizes in turns."""
+    codec = build_codec(job)
+    works: list[partial[object]] = []
+    rows = []
+    for size in job["sizes"]:
+        image = load_image({**job, "megapixels": size})
+        data = codec.encode(image, job["quality"])
+        works += [partial(codec.encode, image, job["quality"]), partial(codec.decode, data)]
+        rows.append({"megapixels": size, "bpp": 8 * len(data) / image.width / image.height})
+    turns = [[warm_seconds(work, 1) for work in works] for _ in range(job["repeats"])]
+    medians = [statistics.median(seconds) for seconds in zip(*turns, strict=True)]
+    for number, row in enumerate(rows):
+        for direction, seconds in zip(DIRECTIONS, medians[2 * number :], strict=False):
+            row[f"{direction}_seconds_per_megapixel"] = seconds / row["megapixels"]
+    return {"rows": rows}
+
+
+def encode_and_decode(job: Job) -> dict[str, float]:
+    """Encode and decode the first image once."""
+    codec = build_codec(job)
+    codec.decode(codec.encode(load_image(job), job["quality"]))
+    return {}
+
+
 def only_import(job: Job) -> dict[str, float]:
     """Import what the codec needs, and load no weights."""
     if is_cae(job["codec"]):
@@ -153,9 +178,11 @@ def decode_once(job: Job) -> dict[str, float]:
     return {}
 
 
-TASKS: dict[str, Callable[[Job], dict[str, float]]] = {
+TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "quality": choose_quality,
     "times": measure_times,
+    "sizes": time_sizes,
+    "both": encode_and_decode,
     "imports": only_import,
     "encode": encode_once,
     "decode": decode_once,
@@ -186,7 +213,7 @@ def child() -> None:
     print(json.dumps({**result, "peak_megabytes": peak_megabytes()}))
 
 
-def run_child(job: Job) -> dict[str, float]:
+def run_child(job: Job) -> dict[str, Any]:
     """Do a job in a fresh process with its number of threads."""
     variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(job["threads"]))
     command = [sys.executable, __file__, "--child"]
@@ -221,20 +248,20 @@ def measure_codec(job: Job) -> dict[str, Any]:
 def measure_growth(job: Job, sizes: list[float]) -> list[dict[str, Any]]:
     """Return the times and the memory of one codec on larger and larger images."""
     imports = run_child({**job, "task": "imports"})["peak_megabytes"]
-    rows = []
-    for size in sizes:
-        result = run_child({**job, "task": "times", "megapixels": size, "paths": job["paths"][:1]})
-        megabytes = result.pop("peak_megabytes") - imports
-        rows.append(
-            {
-                "codec": job["codec"],
-                "threads": job["threads"],
-                "megapixels": size,
-                **result,
-                "megabytes": megabytes,
-            }
-        )
-    return rows
+    rows = run_child({**job, "task": "sizes", "sizes": sizes})["rows"]
+    first = {**job, "paths": job["paths"][:1]}
+    return [
+        {
+            "codec": job["codec"],
+            "threads": job["threads"],
+            **row,
+            "megabytes": run_child({**first, "task": "both", "megapixels": row["megapixels"]})[
+                "peak_megabytes"
+            ]
+            - imports,
+        }
+        for row in rows
+    ]
 
 
 def codecs_table(rows: list[dict[str, Any]], threads: int) -> Table:

@@ -183,9 +183,10 @@ def test_a_run_prints_its_tables_and_writes_its_numbers_with_their_circumstances
 def test_growth_is_measured_at_every_size(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = []
 
-    def record(job: dict[str, Any]) -> dict[str, float]:
+    def record(job: dict[str, Any]) -> dict[str, Any]:
         jobs.append(job)
-        return {"peak_megabytes": 100.0 + job.get("megapixels", 0)}
+        rows = [{"megapixels": size} for size in job.get("sizes", [])]
+        return {"rows": rows, "peak_megabytes": 100.0 + job.get("megapixels", 0)}
 
     monkeypatch.setattr(speed, "run_child", record)
     rows = speed.measure_growth(job(dataset, "cae", quality=50), [0.4, 1.6])
@@ -193,7 +194,24 @@ def test_growth_is_measured_at_every_size(dataset: Path, monkeypatch: pytest.Mon
         (0.4, pytest.approx(0.4)),
         (1.6, pytest.approx(1.6)),
     ]
-    assert [len(child["paths"]) for child in jobs if child["task"] == "times"] == [1, 1]
+    assert [len(child["paths"]) for child in jobs if child["task"] == "both"] == [1, 1]
+
+
+def test_sizes_are_timed_in_turns(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[tuple[int, ...]] = []
+
+    def seconds(work: Any, repeats: int) -> float:
+        work()
+        turns.append((len(turns), repeats))
+        return float(len(turns))
+
+    monkeypatch.setattr(speed, "warm_seconds", seconds)
+    sizes = {**job(dataset, "jpeg", quality=50), "sizes": [0.01, 0.04], "repeats": 3}
+    rows = speed.time_sizes(sizes)["rows"]
+    assert len(turns) == 3 * 4
+    assert [row["encode_seconds_per_megapixel"] for row in rows] == [5 / 0.01, 7 / 0.04]
+    assert [row["decode_seconds_per_megapixel"] for row in rows] == [6 / 0.01, 8 / 0.04]
+    assert rows[1]["bpp"] > 0
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
