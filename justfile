@@ -17,3 +17,15 @@ fuzz seconds="600":
     {{python}} tests/fuzz/fuzz.py container --seconds $(({{seconds}} / 3))
     {{python}} tests/fuzz/fuzz.py tiles --seconds $(({{seconds}} / 3))
     {{python}} tests/fuzz/fuzz.py weights --seconds $(({{seconds}} / 3))
+
+# The figures in bench/results that new weights change, and the tables made of them. Running text stays as it was written.
+figures kodak valid:
+    {{python}} tests/golden/make_golden.py --shipped main
+    {{python}} -m caecodec bench {{kodak}} --codecs cae,cae-e1,classic,png,jpeg,mozjpeg,webp,jp2,jxl,avif --out bench/results/kodak
+    {{python}} -m caecodec bench {{valid}} --codecs cae,cae-e1,classic,jpeg,webp,avif --out bench/results/valid
+    {{python}} bench/release_checks.py {{kodak}} > bench/results/release_checks_kodak.json
+    {{python}} bench/release_checks.py {{valid}} > bench/results/release_checks_valid.json
+    {{python}} bench/limits.py {{valid}} bench/results/valid/results.csv > bench/results/limits_valid.json
+    {{python}} bench/exactness.py {{valid}} > bench/results/exactness.json
+    {{python}} docs/make_side_by_side.py examples/chelsea.png docs/images/side-by-side.webp
+    {{python}} docs/make_tables.py

@@ -36,6 +36,11 @@ FRONT = ("cae", "cae-e1", "avif")
 RATES = "| codec | BD-rate against JPEG | against WebP | against AVIF | against VTM |"
 TIMES = "| codec | encode, s/MP | decode, s/MP |"
 CURVE = "| quality | bpp | PSNR, dB | MS-SSIM |"
+BESIDE = "| quality | classic | main | JPEG 4:2:0, optimized |"
+LIMITS = (
+    "| quality | z, bpp | y, bpp | header, boxes, checksums, bpp "
+    "| symbols that are not 0, per pixel | PSNR, dB |"
+)
 TRAINING = "| step | quality 10 | quality 50 | quality 90 |"
 
 Rows = list[str]
@@ -50,6 +55,9 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     yield "docs/benchmarks.md", TIMES, [_times(kodak, NAMES)]
     curves = [_curve(one, codec) for codec in ("cae", "classic") for one in (kodak, valid)]
     yield "MODEL_CARD.md", CURVE, curves
+    yield "bench/results/classic.md", BESIDE, [_beside(one) for one in (kodak, valid)]
+    limits = json.loads((RESULTS / "limits_valid.json").read_text())
+    yield "bench/results/ablations.md", LIMITS, [_limits(limits["by_quality"])]
     yield "MODEL_CARD.md", TRAINING, [_training(RESULTS / "training" / "main.valid.csv")]
 
 
@@ -128,6 +136,27 @@ def _curve(results: dict[str, Any], codec: str) -> Rows:
         f"| {point['ms_ssim']:.4f} |"
         for point in results["points"]
         if point["codec"] == codec
+    ]
+
+
+def _beside(results: dict[str, Any]) -> Rows:
+    points = {(point["codec"], point["quality"]): point for point in results["points"]}
+    return [
+        f"| {quality} | "
+        + " | ".join(
+            f"{points[codec, quality]['bpp']:.3f} bpp, {points[codec, quality]['psnr']:.2f} dB"
+            for codec in ("classic", "cae", "jpeg")
+        )
+        + " |"
+        for quality in (10, 30, 50, 70, 90)
+    ]
+
+
+def _limits(rows: list[dict[str, Any]]) -> Rows:
+    return [
+        f"| {row['quality']} | {row['z_bpp']:.4f} | {row['y_bpp']:.4f} | {row['rest_bpp']:.4f} "
+        f"| {row['nonzero_per_pixel']:.3f} | {row['psnr']:.2f} |"
+        for row in rows
     ]
 
 
