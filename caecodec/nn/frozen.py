@@ -71,9 +71,8 @@ class FrozenAutoencoder:
         self.stride = STRIDE
         self.is_gray = False
         self.num_y_tables = NUM_SCALES
-        blocks = config.latent_blocks
-        self.analysis_halo = blocks + -(-config.encoder_blocks // 2)
-        self.synthesis_halo = blocks + -(-config.decoder_blocks // 2)
+        self.analysis_halo = analysis.halo
+        self.synthesis_halo = self.networks.synthesis.halo
 
     def first_kernels(self) -> Tensor:
         """Return the kernels of the patch convolution (C, 3, 8, 8)."""

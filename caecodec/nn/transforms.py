@@ -29,6 +29,11 @@ class AnalysisTransform(nn.Module):
         self.latent_blocks = nn.Sequential(*(Block(latent) for _ in range(config.latent_blocks)))
         self.project = Fp32Conv2d(latent, latent, 1)
 
+    @property
+    def halo(self) -> int:
+        """Latent positions around a tile that its latents depend on."""
+        return len(self.latent_blocks) + _coarse(len(self.blocks))
+
     def stem(self, x: Tensor) -> Tensor:
         """Map x (B, 3, H, W) in [0, 1], H and W multiples of 16, to features (B, C, H/8, W/8).
 
@@ -67,6 +72,11 @@ class SynthesisTransform(nn.Module):
         self.blocks = nn.Sequential(*(Block(width) for _ in range(config.decoder_blocks)))
         self.patch = Fp32Conv2d(width, PATCH_VALUES, 1)
 
+    @property
+    def halo(self) -> int:
+        """Latent positions around a tile that its pixels depend on."""
+        return len(self.latent_blocks) + _coarse(len(self.blocks))
+
     def forward(self, y_hat: Tensor, quality: Tensor, inner: Region | None = None) -> Tensor:
         """Map (B, M, H/16, W/16) to x_hat (B, 3, H, W), not clamped.
 
@@ -78,13 +88,18 @@ class SynthesisTransform(nn.Module):
         """
         whole = Region(0, 0, *y_hat.shape[-2:])
         inner = inner or whole
-        reached = inner.grown(-(-len(self.blocks) // 2), whole)
+        reached = inner.grown(_coarse(len(self.blocks)), whole)
         h = self.up(_cut(self.latent_blocks(self.project(y_hat)), reached, whole))
         h = functional.pixel_shuffle(h, 2)  # (B, C, H/8, W/8)
         inner, whole = inner.scaled(2), reached.scaled(2)
         reached = inner.grown(len(self.blocks), whole)
         h = self.patch(self.blocks(_cut(h, reached, whole) * self.gain(quality).exp()))
         return functional.pixel_shuffle(_cut(h, inner, reached), PATCH)
+
+
+def _coarse(positions: int) -> int:
+    """Return the positions at 1/16 that hold so many at 1/8."""
+    return -(-positions // 2)
 
 
 def _cut(h: Tensor, part: Region, whole: Region) -> Tensor:
