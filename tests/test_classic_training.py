@@ -24,6 +24,7 @@ from caecodec.train.pictures import plot_loss
 from caecodec.train.recipes import recipe_for
 from caecodec.train.settings import ClassicSettings, TrainSettings, find_config, load_config
 from caecodec.train.trainer import Budget, Trainer
+from caecodec.weights.storage import find_weights
 
 CONFIG = ClassicConfig(channels=(8, 6), quality_anchors=3)
 SETTINGS = ClassicSettings(batch_size=4, crop_size=16, warmup_steps=5, learning_rate=4e-3)
@@ -73,6 +74,23 @@ def test_training_overfits_a_few_images(tmp_path: Path, loss: str, optimizer: st
     losses = column(tmp_path / "run.ckpt.csv", "loss")
     assert min(losses[-3:]) < losses[0]
     assert trainer.skipped == 0
+
+
+def test_a_run_starts_from_the_shipped_weights(tmp_path: Path) -> None:
+    weights = find_weights("classic")
+    settings = dataclasses.replace(SETTINGS, crop_size=32)
+    path = tmp_path / "run.ckpt"
+    trainer = Trainer(
+        weights.config, settings, images=tensors(), checkpoint_path=path, start=weights
+    )
+    fresh = Trainer(weights.config, settings, images=tensors(), checkpoint_path=path)
+    x, quality = trainer.crops.batch(4), torch.full((4,), 50.0)
+    with torch.inference_mode():
+        trained, untrained = (one.model.eval()(x, quality) for one in (trainer, fresh))
+    assert trained.mse.mean() < 0.3 * untrained.mse.mean()
+    assert trained.y_bits.mean() < 0.8 * untrained.y_bits.mean()
+    trainer.run(Budget(steps=2))
+    assert load_checkpoint(path).step == 2
 
 
 def test_an_interrupt_leaves_a_checkpoint_to_resume_and_to_export(tmp_path: Path) -> None:
