@@ -15,6 +15,7 @@ import json
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +162,16 @@ def _limits(rows: list[dict[str, Any]]) -> Rows:
 
 
 def _training(log: Path) -> Rows:
+    """Return the first steps, the first of every 5,000, and the last."""
     by_step: dict[int, list[str]] = {}
     with log.open(newline="") as handle:
         for row in csv.DictReader(handle):
             values = f"{float(row['bpp']):.3f} bpp, {float(row['psnr']):.2f} dB"
             by_step.setdefault(int(row["step"]), []).append(values)
-    return [f"| {step} | " + " | ".join(values) + " |" for step, values in by_step.items()]
+    steps = list(by_step)
+    shown = [*steps[:4], *(two for one, two in pairwise(steps) if two // 5000 > one // 5000)]
+    shown = [*shown, *(step for step in steps[-1:] if step not in shown)]
+    return [f"| {step:,} | " + " | ".join(by_step[step]) + " |" for step in shown]
 
 
 if __name__ == "__main__":
