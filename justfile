@@ -18,7 +18,7 @@ fuzz seconds="600":
     {{python}} tests/fuzz/fuzz.py tiles --seconds $(({{seconds}} / 3))
     {{python}} tests/fuzz/fuzz.py weights --seconds $(({{seconds}} / 3))
 
-# The figures in bench/results that new weights change, and the tables made of them. Running text stays as it was written.
+# After new weights, their digest in caecodec/weights/__init__.py: the figures in bench/results that they change, and the tables made of them. Running text stays as it was written.
 figures kodak valid:
     {{python}} tests/golden/make_golden.py --shipped main
     {{python}} -m caecodec bench {{kodak}} --codecs cae,cae-e1,classic,png,jpeg,mozjpeg,webp,jp2,jxl,avif --out bench/results/kodak
