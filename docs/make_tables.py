@@ -169,9 +169,9 @@ def _training(log: Path) -> Rows:
             values = f"{float(row['bpp']):.3f} bpp, {float(row['psnr']):.2f} dB"
             by_step.setdefault(int(row["step"]), []).append(values)
     steps = list(by_step)
-    shown = [*steps[:4], *(two for one, two in pairwise(steps) if two // 5000 > one // 5000)]
-    shown = [*shown, *(step for step in steps[-1:] if step not in shown)]
-    return [f"| {step:,} | " + " | ".join(by_step[step]) + " |" for step in shown]
+    passing = (two for one, two in pairwise(steps) if two // 5000 > one // 5000)
+    shown = {*steps[:4], *passing, *steps[-1:]}
+    return [f"| {step:,} | " + " | ".join(by_step[step]) + " |" for step in sorted(shown)]
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ class Trainer:
             shrink=settings.shrink,
         )
         if start and not restored:
-            _has_more_blocks(model_config, start.config.to_dict())
+            _has_more_blocks(model_config, start.config.to_dict())  # or an error: other sizes
             thaw(self.model, start)
         elif not restored:
             self.recipe.start(self.model, images)
