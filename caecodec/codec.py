@@ -264,15 +264,10 @@ def _assemble(
     """Put an image together from the parts of a window and the whole image's alpha."""
     mode, metadata = decompression.mode, decompression.metadata
     image = Image.new(mode.name, (-(-window.width // reduce), -(-window.height // reduce)))
-    pixels = window.width * window.height
-    done = 0
-    for part, color in decompression.parts(window):
+    for part, color in decompression.lines(window, on_progress):
         piece = with_alpha(color, None if alpha is None else alpha[part.rows, part.columns])
         corner = (part.left - window.left) // reduce, (part.top - window.top) // reduce
         image.paste(piece if reduce == 1 else piece.reduce(reduce), corner)
-        done += part.width * part.height
-        if on_progress:
-            on_progress(done / pixels)
     image.info.update(metadata)
     return image
 

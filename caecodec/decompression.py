@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from caecodec.compression import symbols_crc
+from caecodec.config import Progress
 from caecodec.container import Container
 from caecodec.effort import flat
 from caecodec.entropy_coder import EntropyCoder
@@ -45,8 +46,7 @@ class TileSymbols(NamedTuple):
 class Decompression:
     """One file and what has been decoded of it.
 
-    Each part of the image is synthesised from its latents and a halo of those around it, so that
-    tiles leave no seam.
+    Pixels are synthesised from latents across the edges of tiles, so that these leave no seam.
     """
 
     def __init__(
@@ -109,27 +109,48 @@ class Decompression:
         """Return y_hat (1, M, h, w) of a region in latent positions, decoding what it needs."""
         return self._mosaic.cut(region, self._tile_latent)
 
-    def parts(self, window: Region) -> Iterator[tuple[Region, Pixels]]:
-        """Yield the parts of a window, in pixels, and their colour: (h, w), or (h, w, 3)."""
-        for part in with_trims(self._grid.parts(window)):
-            yield part, self._pixels(part)
+    def lines(
+        self, window: Region, on_progress: Progress | None = None
+    ) -> Iterator[tuple[Region, Pixels]]:
+        """Yield the lines of a window, in pixels, and their colour: (h, w), or (h, w, 3).
 
-    def _pixels(self, window: Region) -> Pixels:
-        model, is_gray = self._model, self.mode.is_gray
+        Args:
+            window: in pixels.
+            on_progress: called with the part that is done, 0 to 1.
+        """
+        pieces = self._pieces(window, on_progress)
+        piece, levels = next(pieces)
+        for line in with_trims(self._grid.lines(window)):
+            color = np.empty((line.height, line.width, *levels.shape[2:]), dtype=np.uint8)
+            missing = line.area
+            while True:
+                common = piece.common(line)
+                here, there = common.within(line), common.within(piece)
+                color[here.rows, here.columns] = levels[there.rows, there.columns]
+                missing -= common.area
+                if not missing:
+                    break
+                piece, levels = next(pieces)
+            self._blank_lost(color, line)
+            yield line, color
+
+    def _pieces(
+        self, window: Region, on_progress: Progress | None
+    ) -> Iterator[tuple[Region, Pixels]]:
+        """Yield the pixels of a window as the model makes them, in parts of no certain size."""
+        inner, done = window.covered_by(self._model.stride), 0
+        parts = self._model.synthesize_window(self.latent, inner, self._grid, self._units)
+        for part, x_hat in parts:
+            done += part.common(window).area
+            if on_progress:
+                on_progress(done / window.area)
+            yield part, to_uint8(x_hat, is_gray=self.mode.is_gray)
+
+    def _blank_lost(self, color: Pixels, line: Region) -> None:
         squares = self._grid.at(1)
-        shown = set(squares.overlapping(window))
-        if shown <= self._lost:
-            shape = (window.height, window.width) if is_gray else (window.height, window.width, 3)
-            return np.full(shape, MID_GRAY, dtype=np.uint8)
-        inner = window.covered_by(model.stride)
-        grown = inner.grown(model.synthesis_halo, self._grid.bounds)
-        x_hat = model.synthesize(self.latent(grown), self._units, inner.within(grown))
-        own = window.within(inner.scaled(model.stride))
-        levels = to_uint8(x_hat[..., own.rows, own.columns], is_gray=is_gray)
-        for number in shown & self._lost:
-            common = squares.tile_at(number).common(window).within(window)
-            levels[common.rows, common.columns] = MID_GRAY
-        return levels
+        for number in self._lost.intersection(squares.overlapping(line)):
+            lost = squares.tile_at(number).common(line).within(line)
+            color[lost.rows, lost.columns] = MID_GRAY
 
     def _tile_latent(self, number: int) -> Tensor | None:
         if number in self._lost:

@@ -19,6 +19,11 @@ class Region:
     width: int
 
     @property
+    def area(self) -> int:
+        """Number of positions or pixels."""
+        return self.height * self.width
+
+    @property
     def rows(self) -> slice:
         """The rows as a slice."""
         return slice(self.top, self.top + self.height)
@@ -35,6 +40,12 @@ class Region:
     def within(self, outer: Region) -> Region:
         """Return the same rectangle with coordinates relative to `outer`."""
         return Region(self.top - outer.top, self.left - outer.left, self.height, self.width)
+
+    def slab(self, start: int, length: int, *, of_columns: bool) -> Region:
+        """Return so many of the rows, or columns, from one that is counted from its first."""
+        if of_columns:
+            return Region(self.top, self.left + start, self.height, length)
+        return Region(self.top + start, self.left, length, self.width)
 
     def common(self, other: Region) -> Region:
         """Return what two rectangles share; its height or width is 0 where that is nothing."""
@@ -133,17 +144,24 @@ class TileGrid:
         pairs = itertools.product(range(self.columns), range(self.rows))
         return (row * self.columns + column for column, row in pairs)
 
+    def lines(self, window: Region) -> Iterator[Region]:
+        """Yield what a window in pixels shows of each line of `scan`: rows, or columns, of tiles.
+
+        They are about as thick as a tile and as each other, and need not end where tiles do.
+        """
+        length = window.width if self.is_wide else window.height
+        for start, thickness in _cuts(length, self._side):
+            yield window.slab(start, thickness, of_columns=self.is_wide)
+
     def parts(self, window: Region) -> Iterator[Region]:
         """Yield the parts into which a window in pixels is cut, in the order of `scan`.
 
         They are about as large as a tile and as each other: a narrow rest would be mostly halo.
         """
-        tops = _cuts(window.top, window.height, self._side)
-        lefts = _cuts(window.left, window.width, self._side)
-        pairs = itertools.product(*((lefts, tops) if self.is_wide else (tops, lefts)))
-        for first, second in pairs:
-            (top, height), (left, width) = (second, first) if self.is_wide else (first, second)
-            yield Region(top, left, height, width)
+        for line in self.lines(window):
+            length = line.height if self.is_wide else line.width
+            for start, part in _cuts(length, self._side):
+                yield line.slab(start, part, of_columns=not self.is_wide)
 
     @property
     def _side(self) -> int:
@@ -160,12 +178,12 @@ class TileGrid:
         return -(-number * self._side // self.stride)
 
 
-def _cuts(start: int, length: int, side: int) -> list[tuple[int, int]]:
+def _cuts(length: int, side: int) -> list[tuple[int, int]]:
     """Cut a length into parts of about `side`: their (start, length), all but the last 16 times n.
 
     So each part of a picture can be reduced on its own.
     """
     count = max(1, round(length / side))
-    inner = (start + STRIDE * round(length * part / count / STRIDE) for part in range(1, count))
-    bounds = [start, *inner, start + length]
+    inner = (STRIDE * round(length * part / count / STRIDE) for part in range(1, count))
+    bounds = [0, *inner, length]
     return [(low, high - low) for low, high in itertools.pairwise(bounds)]

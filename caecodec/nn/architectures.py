@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -13,7 +14,7 @@ from caecodec.nn.classic import ClassicAutoencoder
 from caecodec.nn.frozen import Array, FrozenAutoencoder, freeze
 from caecodec.nn.frozen_classic import FrozenClassic, freeze_classic
 from caecodec.nn.rounding import Rounding, nearest
-from caecodec.tiles import Region
+from caecodec.tiles import Region, TileGrid
 
 Autoencoder = MainAutoencoder | ClassicAutoencoder
 
@@ -101,6 +102,25 @@ class FrozenModel(Protocol):
 
         With `inner`, which counts from y_hat's first position, only to the pixels of that part:
         exact where y_hat holds `synthesis_halo` positions around it, or ends with the image.
+        """
+        ...
+
+    def synthesize_window(
+        self,
+        latent: Callable[[Region], Tensor],
+        window: Region,
+        grid: TileGrid,
+        quality_units: int,
+    ) -> Iterator[tuple[Region, Tensor]]:
+        """Yield the pixels of a window part by part, each part's region and x_hat (1, 3, H, W).
+
+        The parts come line by line as in `grid.lines`, cover the window once, and may reach beyond.
+
+        Args:
+            latent: returns y_hat (1, M, h, w) of a region; asked in the order of `grid.scan`.
+            window: in latent positions.
+            grid: of the image, at the model's stride.
+            quality_units: hundredths of a quality.
         """
         ...
 

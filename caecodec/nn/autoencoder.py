@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ from caecodec.nn.entropy_models import (
     ScaleHead,
     step_masks,
 )
-from caecodec.nn.layers import QualityTable, bias_of, round_straight_through
+from caecodec.nn.layers import QualityTable, Slab, bias_of, round_straight_through
 from caecodec.nn.rounding import dead_zone_edge
 from caecodec.nn.transforms import AnalysisTransform, PrincipalComponents, SynthesisTransform
 from caecodec.tables import MAX_REACH
@@ -123,6 +124,14 @@ class MainAutoencoder(nn.Module):
         """Map the gained latent y_hat, or its part `inner`, to x_hat (B, 3, H, W), not clamped."""
         x_hat: Tensor = self.synthesis(y_hat * self.inverse_gain(quality).exp(), quality, inner)
         return x_hat
+
+    def synthesize_slabs(
+        self, slabs: Iterable[Slab], quality: Tensor, dim: int
+    ) -> Iterator[Tensor]:
+        """Map slabs of the gained latent along `dim` to slabs of x_hat; see the synthesis."""
+        units = self.inverse_gain(quality).exp()
+        scaled = (Slab(y_hat * units, is_last) for y_hat, is_last in slabs)
+        return self.synthesis.stream(scaled, quality, dim)
 
     def mean_units(self, quality: Tensor) -> Tensor:
         """Return (B, M, 1, 1): quantiser steps per unit in which means are predicted."""

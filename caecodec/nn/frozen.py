@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from caecodec.errors import ModelError
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.entropy_models import Part, step_parts
 from caecodec.nn.exact import MAX_WEIGHT, IntegerLayer, IntegerScaleHead, export_scale_head
+from caecodec.nn.layers import Slab
 from caecodec.nn.rounding import Rounding, nearest
 from caecodec.tables import MAX_ESCAPED
-from caecodec.tiles import Region
+from caecodec.tiles import Region, TileGrid
 
+SLAB_POSITIONS = 2304
+"""Latent positions that are synthesised at a time: their features stay in cache."""
 _TRAINING_ONLY = ("scale_head", "hyper_prior", "residual_prior")
 _NUM_LAYERS = 5
 
@@ -143,6 +147,34 @@ class FrozenAutoencoder:
     def synthesize(self, y_hat: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
         """Map y_hat (1, M, h, w), or its part `inner`, to x_hat (1, 3, 16h, 16w), not clamped."""
         return self.networks.synthesize(y_hat, quality_of(quality_units), inner)
+
+    def synthesize_window(
+        self,
+        latent: Callable[[Region], Tensor],
+        window: Region,
+        grid: TileGrid,
+        quality_units: int,
+    ) -> Iterator[tuple[Region, Tensor]]:
+        """Yield the pixels of a window in slabs that reach across it; see `FrozenModel`."""
+        outer = window.grown(self.synthesis_halo, grid.bounds)
+        of_columns = grid.is_wide
+        across, length = outer.height, outer.width
+        if not of_columns:
+            across, length = length, across
+        starts = range(self.synthesis_halo, length, max(1, SLAB_POSITIONS // across))
+        bounds = [0, *starts[1:], length]
+        regions = [
+            outer.slab(low, high - low, of_columns=of_columns)
+            for low, high in itertools.pairwise(bounds)
+        ]
+        slabs = (Slab(latent(region), region is regions[-1]) for region in regions)
+        dim = -1 if of_columns else -2
+        start, pixels = 0, outer.scaled(self.stride)
+        quality = quality_of(quality_units)
+        for x_hat in self.networks.synthesize_slabs(slabs, quality, dim):
+            thickness = x_hat.shape[dim]
+            yield pixels.slab(start, thickness, of_columns=of_columns), x_hat
+            start += thickness
 
     def hyper_shape(self, shape: tuple[int, int]) -> tuple[int, int, int]:
         """Return the shape of z for a latent of h x w positions."""

@@ -6,6 +6,8 @@ follows from the quality and its channel alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ from caecodec.nn.classic import ClassicAutoencoder, transposed_padding
 from caecodec.nn.frozen import Array, load_networks, nearest_anchor, quality_of, to_half
 from caecodec.nn.rounding import Rounding, nearest
 from caecodec.tables import MAX_ESCAPED
-from caecodec.tiles import Region
+from caecodec.tiles import Region, TileGrid
 
 _TRAINING_ONLY = "prior"
 
@@ -101,6 +103,21 @@ class FrozenClassic:
             own = inner.scaled(self.stride)
             x_hat = x_hat[..., own.rows, own.columns]
         return x_hat.expand(-1, 3, -1, -1)
+
+    def synthesize_window(
+        self,
+        latent: Callable[[Region], Tensor],
+        window: Region,
+        grid: TileGrid,
+        quality_units: int,
+    ) -> Iterator[tuple[Region, Tensor]]:
+        """Yield the pixels of a window in parts of about a tile, each with a halo of its own."""
+        for part in grid.parts(window.scaled(self.stride)):
+            inner = part.covered_by(self.stride)
+            outer = inner.grown(self.synthesis_halo, grid.bounds)
+            x_hat = self.synthesize(latent(outer), quality_units, inner.within(outer))
+            own = part.within(inner.scaled(self.stride))
+            yield part, x_hat[..., own.rows, own.columns]
 
 
 def _analysis_halo(config: ClassicConfig) -> int:

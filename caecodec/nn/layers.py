@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,13 @@ class Fp32Conv2d(nn.Conv2d):
         """Convolve in float32: (B, in, h, w) -> (B, out, h', w')."""
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
+
+
+class Slab(NamedTuple):
+    """The next positions (1, C, h, w) of a feature map along one dimension; the rest is whole."""
+
+    features: Tensor
+    is_last: bool
 
 
 class Block(nn.Module):
@@ -52,10 +60,59 @@ class Block(nn.Module):
         x = _add(self.mix_out(self.mix_space(_silu(self.mix_in(x)))), x)
         if torch.is_grad_enabled():
             return x + self.contract(_silu(self.expand(x)))
+        return self._widen_(x)
+
+    def stream(self, slabs: Iterable[Slab], dim: int) -> Iterator[Slab]:
+        """Yield what `forward` makes of a feature map, slab by slab, without gradients.
+
+        The convolution in space waits for the position after it, so each slab ends one position
+        before that of x, but for the last one. The first must have two positions or be the last.
+
+        Args:
+            slabs: of x along `dim`.
+            dim: -2, rows, or -1, columns.
+        """
+        before, kept = None, None  # what the next slab needs of the ones before it
+        for x, is_last in slabs:
+            h = self.mix_in(x)
+            edge = torch.zeros_like(h.narrow(dim, 0, 1))  # as the convolution pads
+            h = torch.cat(
+                (edge if before is None else before, h, *([edge] if is_last else [])), dim
+            )
+            before = h.narrow(dim, -2, 2).clone()
+            h = self.mix_out(self._mix_along(_silu(h), dim))
+            if kept is not None:
+                h.narrow(dim, 0, 1).add_(kept)
+            own = h.narrow(dim, 0 if kept is None else 1, x.shape[dim] - (not is_last))
+            own.add_(x.narrow(dim, 0, own.shape[dim]))
+            kept = x.narrow(dim, -1, 1)
+            yield Slab(self._widen_(h), is_last)
+
+    def _mix_along(self, h: Tensor, dim: int) -> Tensor:
+        """Convolve in space without the padding along `dim`."""
+        mix = self.mix_space
+        padding = (0, 1) if dim == -2 else (1, 0)
+        return functional.conv2d(h, mix.weight, mix.bias, padding=padding, groups=mix.groups)
+
+    def _widen_(self, x: Tensor) -> Tensor:
+        """Add the second branch, in place, a few rows at a time."""
         height = max(1, POSITIONS_AT_ONCE // x.shape[-1])
         for rows in torch.split(x, height, dim=-2):
             rows += self.contract(_silu(self.expand(rows)))  # noqa: PLW2901 - in place
         return x
+
+
+class Blocks(nn.Sequential):
+    """Blocks of equal width in a row."""
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__(*(Block(channels) for _ in range(count)))
+
+    def stream(self, slabs: Iterable[Slab], dim: int) -> Iterable[Slab]:
+        """Run slabs through the blocks; see `Block.stream`."""
+        for block in self:
+            slabs = cast("Block", block).stream(slabs, dim)
+        return slabs
 
 
 def _silu(x: Tensor) -> Tensor:

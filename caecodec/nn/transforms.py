@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from caecodec.config import PATCH, ModelConfig
-from caecodec.nn.layers import Block, Fp32Conv2d, QualityTable, bias_of
+from caecodec.nn.layers import Blocks, Fp32Conv2d, QualityTable, Slab, bias_of
 from caecodec.tiles import Region
 
 PATCH_VALUES = 3 * PATCH * PATCH
@@ -23,10 +25,10 @@ class AnalysisTransform(nn.Module):
         super().__init__()
         width, latent = config.channels, config.latent_channels
         self.patch = Fp32Conv2d(PATCH_VALUES, width, 1)
-        self.blocks = nn.Sequential(*(Block(width) for _ in range(config.encoder_blocks)))
+        self.blocks = Blocks(width, config.encoder_blocks)
         self.gain = QualityTable(config.quality_anchors, width)
         self.down = Fp32Conv2d(width, latent, 2, stride=2)
-        self.latent_blocks = nn.Sequential(*(Block(latent) for _ in range(config.latent_blocks)))
+        self.latent_blocks = Blocks(latent, config.latent_blocks)
         self.project = Fp32Conv2d(latent, latent, 1)
 
     @property
@@ -66,10 +68,10 @@ class SynthesisTransform(nn.Module):
         super().__init__()
         width, latent = config.channels, config.latent_channels
         self.project = Fp32Conv2d(latent, latent, 1)
-        self.latent_blocks = nn.Sequential(*(Block(latent) for _ in range(config.latent_blocks)))
+        self.latent_blocks = Blocks(latent, config.latent_blocks)
         self.up = Fp32Conv2d(latent, 4 * width, 1)
         self.gain = QualityTable(config.quality_anchors, width)
-        self.blocks = nn.Sequential(*(Block(width) for _ in range(config.decoder_blocks)))
+        self.blocks = Blocks(width, config.decoder_blocks)
         self.patch = Fp32Conv2d(width, PATCH_VALUES, 1)
 
     @property
@@ -95,6 +97,26 @@ class SynthesisTransform(nn.Module):
         reached = inner.grown(len(self.blocks), whole)
         h = self.patch(self.blocks(_cut(h, reached, whole) * self.gain(quality).exp()))
         return functional.pixel_shuffle(_cut(h, inner, reached), PATCH)
+
+    def stream(self, slabs: Iterable[Slab], quality: Tensor, dim: int) -> Iterator[Tensor]:
+        """Yield what `forward` makes of y_hat, slab by slab, without gradients.
+
+        No position is computed twice, and a slab is small enough to stay in cache from layer to
+        layer. All but the last end `halo` positions early or less; the first must have more.
+
+        Args:
+            slabs: of y_hat along `dim`.
+            quality: (1,) in [0, 100].
+            dim: -2, rows, or -1, columns.
+        """
+        gain = self.gain(quality).exp()
+        slabs = (Slab(self.project(y_hat), is_last) for y_hat, is_last in slabs)
+        slabs = self.latent_blocks.stream(slabs, dim)
+        slabs = (
+            Slab(functional.pixel_shuffle(self.up(h), 2) * gain, is_last) for h, is_last in slabs
+        )
+        slabs = self.blocks.stream(slabs, dim)
+        return (functional.pixel_shuffle(self.patch(h), PATCH) for h, _ in slabs)
 
 
 def _coarse(positions: int) -> int:
