@@ -67,20 +67,20 @@ class IntegerScaleHead:
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             a = self._convolve(a, number)
-            a = _shift(a, layer.shift).clamp(-MAX_ACTIVATION, MAX_ACTIVATION)
+            a = _shift_(a, layer.shift).clamp_(-MAX_ACTIVATION, MAX_ACTIVATION)
             if number % 2:
                 a = functional.pixel_shuffle(a, 2)
             if number < last:
-                a = torch.maximum(a, _shift(a, LEAK_SHIFT))
+                a = torch.maximum(a, _shift_(a.clone(), LEAK_SHIFT))
         offset = interpolate_offsets(self.offsets, quality_units).to(self._dtype)
-        indexes = _shift(a + offset[:, None, None] + 2 ** (INDEX_BITS - 1), INDEX_BITS)
-        return indexes.clamp(0, NUM_SCALES - 1).to(torch.int64)
+        indexes = _shift_(a.add_(offset[:, None, None] + 2 ** (INDEX_BITS - 1)), INDEX_BITS)
+        return indexes.clamp_(0, NUM_SCALES - 1).to(torch.int64)
 
     def _convolve(self, a: Tensor, number: int) -> Tensor:
         _, height, width = a.shape
         kernel = self.layers[number].weight.shape[-1]
         patches = a.reshape(len(a), -1) if kernel == 1 else _patches(a)
-        product = self._weights[number] @ patches + self._biases[number]
+        product = (self._weights[number] @ patches).add_(self._biases[number])
         return product.reshape(-1, height, width)
 
 
@@ -130,11 +130,11 @@ def thaw_scale_head(integer: IntegerScaleHead, head: ScaleHead) -> None:
         head.offset.values.copy_(integer.offsets.double() * 2.0**-OUTPUT_BITS)
 
 
-def _shift(a: Tensor, bits: int) -> Tensor:
-    """Return floor(a / 2**bits): an arithmetic shift."""
+def _shift_(a: Tensor, bits: int) -> Tensor:
+    """Return floor(a / 2**bits), an arithmetic shift, in place."""
     if a.dtype == torch.int64:
-        return a >> bits
-    return (a * 2.0**-bits).floor()
+        return a.bitwise_right_shift_(bits)
+    return a.mul_(2.0**-bits).floor_()
 
 
 def _flatten(weight: Tensor) -> Tensor:
