@@ -67,14 +67,14 @@ class IntegerScaleHead:
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             a = self._convolve(a, number)
-            a = _shift_(a, layer.shift).clamp_(-MAX_ACTIVATION, MAX_ACTIVATION)
+            a = _shift_(a, layer.shift).clamp_min_(-MAX_ACTIVATION).clamp_max_(MAX_ACTIVATION)
             if number % 2:
                 a = functional.pixel_shuffle(a, 2)
             if number < last:
                 a = torch.maximum(a, _shift_(a.clone(), LEAK_SHIFT))
         offset = interpolate_offsets(self.offsets, quality_units).to(self._dtype)
         indexes = _shift_(a.add_(offset[:, None, None] + 2 ** (INDEX_BITS - 1)), INDEX_BITS)
-        return indexes.clamp_(0, NUM_SCALES - 1).to(torch.int64)
+        return indexes.clamp_min_(0).clamp_max_(NUM_SCALES - 1).to(torch.int64)
 
     def _convolve(self, a: Tensor, number: int) -> Tensor:
         _, height, width = a.shape
