@@ -28,6 +28,7 @@ from caecodec.container import (
     pack,
 )
 from caecodec.effort import (
+    USUAL,
     Effort,
     Latent,
     Quantized,
@@ -44,7 +45,6 @@ from caecodec.memory import with_trims
 from caecodec.mosaic import Mosaic
 from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.entropy_models import replicate_to_multiple
-from caecodec.nn.rounding import DEAD_ZONE_COST
 from caecodec.pixels import ImageLike, Picture, Pixels, encode_alpha, take_apart
 from caecodec.tables import IntArray
 from caecodec.tiles import Region
@@ -143,9 +143,9 @@ class Compression:
         model, units = self._encoder.model, header.quality_units
         quantized = self._searched(header, level, on_progress)
         if level.num_trials == 1:
-            (cost,) = level.costs
+            (strength,) = level.strengths
             numbers = header.grid.scan()
-            quantized = ((number, *self._quantized(number, header, cost)) for number in numbers)
+            quantized = ((number, *self._quantized(number, header, strength)) for number in numbers)
         for count, (number, latent, (symbols, _)) in enumerate(with_trims(quantized), 1):
             z_indexes = model.hyper_indexes(latent.z.shape, units)
             sections = (flat(latent.z), flat(z_indexes)), (flat(symbols), flat(latent.indexes))
@@ -153,11 +153,11 @@ class Compression:
             if on_progress:
                 on_progress(count / len(header.grid))
 
-    def _quantized(self, number: int, header: Header, cost: float) -> tuple[Latent, Quantized]:
-        """Quantise one tile with one dead zone cost."""
+    def _quantized(self, number: int, header: Header, strength: float) -> tuple[Latent, Quantized]:
+        """Quantise one tile by one of STRENGTHS."""
         tile = header.grid.at(self._encoder.model.stride).tile_at(number)
         latent = self.latent(tile, header)
-        return latent, self._encoder.search.quantize(latent, header.quality_units, cost)
+        return latent, self._encoder.search.quantize(latent, header.quality_units, strength)
 
     def _searched(
         self, header: Header, level: Effort, on_progress: Progress | None
@@ -167,7 +167,7 @@ class Compression:
         grid = header.grid.at(model.stride)
         mosaic = Mosaic(grid, model.config.latent_channels, margin=2 * model.synthesis_halo)
         cut = partial(
-            mosaic.cut, make=lambda number: self._quantized(number, header, DEAD_ZONE_COST)[1].y_hat
+            mosaic.cut, make=lambda number: self._quantized(number, header, USUAL)[1].y_hat
         )
         is_gray = header.mode.is_gray
         weight = bits_per_squared_error(units, 1 if is_gray else 3)

@@ -14,12 +14,15 @@ from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ConfigError, ModelError
 from caecodec.metrics import MAX_LEVEL
 from caecodec.nn.architectures import FrozenModel
-from caecodec.nn.rounding import DEAD_ZONE_COST, DeadZones, Rounding, nearest
+from caecodec.nn.rounding import DeadZones, Rounding, dead_zone_cost, nearest
 from caecodec.tables import CodingTables, IntArray
 from caecodec.tiles import Region, TileGrid
 
-STRENGTHS = (14.0, DEAD_ZONE_COST, 40.0)
-"""Dead zone costs among which efforts 4 and up choose."""
+USUAL = 1.0
+PLAIN = float("inf")
+STRENGTHS = (PLAIN, 0.65, USUAL, 1.8)
+"""Dead zone costs, against those that are best for a quality, among which efforts 4 and up choose;
+an infinite one is plain rounding."""
 REFINED_COST = 14.0
 REFINED_MAGNITUDES = 8
 CURVATURE = 8.0
@@ -34,30 +37,29 @@ class Effort:
     """One level.
 
     Attributes:
-        costs: dead zone costs to try; infinity is plain rounding.
+        strengths: dead zone costs to try, as in STRENGTHS.
         steps: gradient steps of refinement after these, or None for no refinement.
     """
 
-    costs: tuple[float, ...]
+    strengths: tuple[float, ...]
     steps: int | None = None
 
     @property
     def num_trials(self) -> int:
         """Sets of symbols that are made; with more than one, the best is kept."""
-        return len(self.costs) + (0 if self.steps is None else self.steps + 1)
+        return len(self.strengths) + (0 if self.steps is None else self.steps + 1)
 
 
-_PLAIN = float("inf")
 _LEVELS = {
-    1: Effort((_PLAIN,)),
-    2: Effort((_PLAIN,)),
-    3: Effort((DEAD_ZONE_COST,)),
-    4: Effort((_PLAIN, *STRENGTHS)),
-    5: Effort((_PLAIN, *STRENGTHS), steps=2),
-    6: Effort((_PLAIN, *STRENGTHS), steps=5),
-    7: Effort((_PLAIN, *STRENGTHS), steps=10),
-    8: Effort((_PLAIN, *STRENGTHS), steps=20),
-    9: Effort((_PLAIN, *STRENGTHS), steps=40),
+    1: Effort((PLAIN,)),
+    2: Effort((PLAIN,)),
+    3: Effort((USUAL,)),
+    4: Effort(STRENGTHS),
+    5: Effort(STRENGTHS, steps=2),
+    6: Effort(STRENGTHS, steps=5),
+    7: Effort(STRENGTHS, steps=10),
+    8: Effort(STRENGTHS, steps=20),
+    9: Effort(STRENGTHS, steps=40),
 }
 
 
@@ -147,17 +149,17 @@ class SymbolSearch:
         self._model = model
         self._tables = tables
         count = model.num_y_tables
-        self._dead_zones = {
-            cost: DeadZones(tables, cost=cost, magnitudes=1, num_y_tables=count)
-            for cost in STRENGTHS
-        }
-        self._refined = DeadZones(
-            tables, cost=REFINED_COST, magnitudes=REFINED_MAGNITUDES, num_y_tables=count
-        )
+        self._dead_zones = DeadZones(tables, magnitudes=1, num_y_tables=count)
+        refined = DeadZones(tables, magnitudes=REFINED_MAGNITUDES, num_y_tables=count)
+        self._refined = refined.at(REFINED_COST)
 
-    def quantize(self, latent: Latent, quality_units: int, cost: float) -> Quantized:
-        """Quantise by one dead zone cost of STRENGTHS, or plainly if it is infinite."""
-        return self._quantized(latent, quality_units, self._dead_zones.get(cost, nearest))
+    def quantize(self, latent: Latent, quality_units: int, strength: float) -> Quantized:
+        """Quantise by one of STRENGTHS."""
+        rounding: Rounding = nearest
+        if strength < PLAIN:
+            cost = strength * dead_zone_cost(quality_units / QUALITY_UNIT)
+            rounding = self._dead_zones.at(cost)
+        return self._quantized(latent, quality_units, rounding)
 
     def trials(
         self, latent: Latent, quality_units: int, level: Effort, distortion: Distortion
@@ -170,8 +172,8 @@ class SymbolSearch:
             level: what to try.
             distortion: of a y_hat, in bits.
         """
-        for cost in level.costs:
-            quantized = self.quantize(latent, quality_units, cost)
+        for strength in level.strengths:
+            quantized = self.quantize(latent, quality_units, strength)
             bits = self._bits(quantized, latent)
             yield Trial(bits + distortion(quantized.y_hat).item(), quantized)
         if level.steps is not None:

@@ -14,7 +14,7 @@ from caecodec.compression import to_unit
 from caecodec.config import MAX_EFFORT, MIN_EFFORT
 from caecodec.effort import Surroundings, bits_per_squared_error, effort_level
 from caecodec.errors import ConfigError
-from caecodec.nn.rounding import DeadZones, nearest
+from caecodec.nn.rounding import DeadZones, Rounding, nearest
 from caecodec.tables import CodingTables
 from caecodec.tiles import Region, TileGrid
 
@@ -27,13 +27,13 @@ def image() -> np.ndarray:
     return synthetic_image(96, 80, 11)
 
 
-def zones(toy: Codec, magnitudes: int, cost: float = COST) -> DeadZones:
-    return DeadZones(toy.tables, cost=cost, magnitudes=magnitudes)
+def zones(toy: Codec, magnitudes: int, cost: float = COST) -> Rounding:
+    return DeadZones(toy.tables, magnitudes=magnitudes).at(cost)
 
 
-def round_one(dead_zones: DeadZones, index: int, residual: float) -> float:
+def round_one(rounding: Rounding, index: int, residual: float) -> float:
     indexes = torch.full((1, 1, 1), index)
-    return dead_zones(torch.full((1, 1, 1, 1), residual), indexes[None]).item()
+    return rounding(torch.full((1, 1, 1, 1), residual), indexes[None]).item()
 
 
 def lagrangian(tables: CodingTables, index: int, residual: float, symbol: int) -> float:

@@ -29,7 +29,7 @@ from caecodec.nn.entropy_models import (
     step_masks,
 )
 from caecodec.nn.layers import QualityTable, Slab, bias_of, round_straight_through
-from caecodec.nn.rounding import dead_zone_edge
+from caecodec.nn.rounding import dead_zone_cost, dead_zone_edge
 from caecodec.nn.transforms import AnalysisTransform, PrincipalComponents, SynthesisTransform
 from caecodec.tables import MAX_REACH
 from caecodec.tiles import Region
@@ -153,7 +153,7 @@ class MainAutoencoder(nn.Module):
         indexes = self.scale_head(z_hat, quality)[..., :height, :width]
         features = self.mean_features(z_hat, quality)[..., :height, :width]
         units = self.mean_units(quality)
-        edge = self._dead_zone_edge(indexes) if self.dead_zones else None
+        edge = self._dead_zone_edge(indexes, quality) if self.dead_zones else None
         masks = step_masks(y.shape, y.device)
         means = y_hat = torch.zeros_like(y)
 
@@ -188,11 +188,12 @@ class MainAutoencoder(nn.Module):
         ]
 
     @torch.no_grad()
-    def _dead_zone_edge(self, indexes: Tensor) -> Tensor:
+    def _dead_zone_edge(self, indexes: Tensor, quality: Tensor) -> Tensor:
         """Return the |residual| of each element below which ones become zeros."""
         zero = torch.zeros_like(indexes)
         cost_of_one = self.residual_prior.bits(zero + 1, indexes)
-        edge = dead_zone_edge(cost_of_one - self.residual_prior.bits(zero, indexes))
+        saved = cost_of_one - self.residual_prior.bits(zero, indexes)
+        edge = dead_zone_edge(saved, cost=dead_zone_cost(quality)[:, None, None, None])
         return edge.clamp(max=1.5)  # twos stay
 
     def _perturb(self, values: Tensor) -> Tensor:

@@ -2,30 +2,43 @@
 
 At the quantiser step that is optimal for lambda, an error of one step costs 6 / ln 2 = 8.7 bits of
 R + lambda D (`config.optimal_step`); the trained gains keep to this, at every quality and in every
-channel, within a few tenths. So lambda cancels out, and one set of edges serves all qualities.
+channel, within a few tenths. So lambda cancels out, but for what zeroed symbols have in common.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from caecodec.config import NUM_SCALES
+from caecodec.config import MAX_QUALITY, NUM_SCALES
 from caecodec.tables import CodingTables
 
-DEAD_ZONE_COST = 22.0
-"""Bits for a squared error of one step when ones become zeros; the best on validation images.
+DEAD_ZONE_COSTS = (28.5, 9.7)
+"""Bits for a squared error of one step when ones become zeros, at quality 0 and at 100.
 
-Above the 8.7 of a lone error: zeroed symbols err all in one direction, and the means of later
-symbols see less.
+The best on validation images. At high qualities they come close to the 8.7 of a lone error; at low
+ones most symbols are zeros, which err all in one direction, and the means of later symbols see
+less.
 """
 
 Rounding = Callable[[Tensor, Tensor], Tensor]
 """Residuals y - mean, in quantiser steps, and their scale indexes, int64, to a fresh tensor of
 symbols; all of one shape."""
+
+
+Quality = TypeVar("Quality", float, Tensor)
+
+
+def dead_zone_cost(quality: Quality) -> Quality:
+    """Return the dead zone cost of a quality: geometric between those of 0 and 100."""
+    low, high = DEAD_ZONE_COSTS
+    cost: Quality = low * (high / low) ** (quality / MAX_QUALITY)
+    return cost
 
 
 def nearest(residual: Tensor, indexes: Tensor) -> Tensor:  # noqa: ARG001 - as in DeadZones
@@ -34,7 +47,7 @@ def nearest(residual: Tensor, indexes: Tensor) -> Tensor:  # noqa: ARG001 - as i
 
 
 def dead_zone_edge(
-    saved: Tensor, *, magnitude: Tensor | float = 1.0, cost: float = DEAD_ZONE_COST
+    saved: Tensor, *, cost: Tensor | float, magnitude: Tensor | float = 1.0
 ) -> Tensor:
     """Return the |residual| below which a magnitude drops by one, from the bits that this saves."""
     return magnitude + (saved / cost - 1) / 2
@@ -49,18 +62,12 @@ class DeadZones:
     """
 
     def __init__(
-        self,
-        tables: CodingTables,
-        *,
-        cost: float,
-        magnitudes: int,
-        num_y_tables: int = NUM_SCALES,
+        self, tables: CodingTables, *, magnitudes: int, num_y_tables: int = NUM_SCALES
     ) -> None:
-        """Compute the edges.
+        """Look up the bits that a move saves.
 
         Args:
             tables: what symbols cost.
-            cost: bits for an error of one step, squared.
             magnitudes: only symbols up to this magnitude move.
             num_y_tables: the tables from index 0 that are those of y.
         """
@@ -68,16 +75,24 @@ class DeadZones:
         for index in range(1, num_y_tables):
             costs = tables.magnitude_bits(index, magnitudes)
             saved[index, 1:-1] = np.diff(costs)
-        magnitude = torch.arange(magnitudes + 2)
-        edges = dead_zone_edge(torch.from_numpy(saved), magnitude=magnitude, cost=cost)
-        edges[:, 0] = edges[:, -1] = -1.0  # zeros, and whatever is larger, stay
-        self._edges = edges.float()
+        self._saved = torch.from_numpy(saved)
 
-    def __call__(self, residual: Tensor, indexes: Tensor) -> Tensor:
-        """Round residuals, nearer to zero where that saves bits; see `Rounding`."""
-        last = self._edges.shape[1] - 1
-        size = residual.abs()
-        magnitude = size.round()
-        bounded = magnitude.nan_to_num(nan=last).clamp(max=last)
-        edge = self._edges.take(indexes * (last + 1) + bounded.long())
-        return (magnitude - (size < edge).float()) * residual.sign()
+    def at(self, cost: float) -> Rounding:
+        """Return the rounding for a cost, in bits for an error of one step, squared."""
+        magnitude = torch.arange(self._saved.shape[1])
+        edges = dead_zone_edge(self._saved, cost=cost, magnitude=magnitude).float()
+        edges[:, 0] = edges[:, -1] = -1.0  # zeros, and whatever is larger, stay
+        return partial(_round_by_edges, edges)
+
+    def at_quality(self, quality: float) -> Rounding:
+        """Return the rounding that is best for a quality."""
+        return self.at(dead_zone_cost(quality))
+
+
+def _round_by_edges(edges: Tensor, residual: Tensor, indexes: Tensor) -> Tensor:
+    last = edges.shape[1] - 1
+    size = residual.abs()
+    magnitude = size.round()
+    bounded = magnitude.nan_to_num(nan=last).clamp(max=last)
+    edge = edges.take(indexes * (last + 1) + bounded.long())
+    return (magnitude - (size < edge).float()) * residual.sign()

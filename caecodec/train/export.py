@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from caecodec.nn.architectures import (
     freeze_autoencoder,
 )
 from caecodec.nn.autoencoder import TablePrior
-from caecodec.nn.rounding import DEAD_ZONE_COST, DeadZones, Rounding, nearest
+from caecodec.nn.rounding import DeadZones, Rounding, nearest
 from caecodec.tables import MAX_REACH, CodingTables, make_counts
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import Crops
@@ -84,12 +85,10 @@ def export(
     )
     num_counted = num_crops - num_crops // 4
     priors = model.table_priors()
-    tables = _make_tables(priors, _count_symbols(frozen, crops, num_counted, nearest))
+    tables = _make_tables(priors, _count_symbols(frozen, crops, num_counted, lambda _: nearest))
     for _ in range(DEAD_ZONE_ROUNDS):  # what symbols cost decides which are coded, and back
-        zones = DeadZones(
-            tables, cost=DEAD_ZONE_COST, magnitudes=1, num_y_tables=frozen.num_y_tables
-        )
-        counted = _count_symbols(frozen, crops, num_counted, zones)
+        zones = DeadZones(tables, magnitudes=1, num_y_tables=frozen.num_y_tables)
+        counted = _count_symbols(frozen, crops, num_counted, zones.at_quality)
         tables = _make_tables(priors, counted)
     tensors["tables.lengths"], tensors["tables.counts"] = tables.pack()
     training: dict[str, Any] = {
@@ -120,22 +119,25 @@ def _make_tables(priors: list[TablePrior], counted: Histogram) -> CodingTables:
     return CodingTables(tuple(tables))
 
 
-def _count_symbols(frozen: FrozenModel, crops: Crops, count: int, rounding: Rounding) -> Histogram:
+def _count_symbols(
+    frozen: FrozenModel, crops: Crops, count: int, rounding_at: Callable[[float], Rounding]
+) -> Histogram:
     """Count the symbols of z and y by table: (tables, 2 MAX_REACH + 1)."""
     width = 2 * MAX_REACH + 1
     counts = np.zeros(frozen.config.num_tables * width)
     for number in range(count):
-        for symbols, indexes in _sections(frozen, crops.batch(1), number / count, rounding):
+        quality = MAX_QUALITY * number / count
+        for symbols, indexes in _sections(frozen, crops.batch(1), quality, rounding_at(quality)):
             where = indexes * width + symbols.clamp(-MAX_REACH, MAX_REACH) + MAX_REACH
             counts += np.bincount(where.reshape(-1).numpy(), minlength=counts.size)
     return counts.reshape(-1, width)
 
 
 def _sections(
-    frozen: FrozenModel, x: Tensor, fraction: float, rounding: Rounding
+    frozen: FrozenModel, x: Tensor, quality: float, rounding: Rounding
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return (symbols, table indexes) of z and of y, at a fraction of the quality range."""
-    units = _units(fraction)
+    """Return (symbols, table indexes) of z and of y."""
+    units = _units(quality)
     y = frozen.analyze(frozen.stem(x), units)
     z = frozen.hyper_symbols(y, units)
     indexes = frozen.scale_indexes(z, units, (y.shape[-2], y.shape[-1]))
@@ -143,8 +145,8 @@ def _sections(
     return [(z, frozen.hyper_indexes(tuple(z.shape), units)), (symbols, indexes)]
 
 
-def _units(fraction: float) -> int:
-    return round(fraction * MAX_QUALITY * QUALITY_UNIT)
+def _units(quality: float) -> int:
+    return round(quality * QUALITY_UNIT)
 
 
 def _blend(prior: Histogram, counted: Histogram, prior_counts: float) -> NDArray[np.int64]:
@@ -165,12 +167,12 @@ def _report(
 ) -> ExportReport:
     float_bits = coded_bits = pixels = 0.0
     for number in range(count):
-        fraction = (number + 0.5) / count
+        quality = MAX_QUALITY * (number + 0.5) / count
         x = crops.batch(1)
         pixels += x.shape[-2] * x.shape[-1]
-        estimate = model(x, torch.tensor([_units(fraction) / QUALITY_UNIT]))
+        estimate = model(x, torch.tensor([_units(quality) / QUALITY_UNIT]))
         float_bits += (estimate.y_bits + estimate.z_bits).item()
-        for symbols, indexes in _sections(frozen, x, fraction, nearest):
+        for symbols, indexes in _sections(frozen, x, quality, nearest):
             coded_bits += tables.bits(_flat(symbols), _flat(indexes))
     return ExportReport(float_bits / pixels, coded_bits / pixels)
 
