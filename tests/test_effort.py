@@ -1,6 +1,7 @@
 """Effort: rounding by rate and distortion, and the search that keeps the best."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -14,7 +15,13 @@ from caecodec.compression import to_unit
 from caecodec.config import MAX_EFFORT, MIN_EFFORT
 from caecodec.effort import Surroundings, bits_per_squared_error, effort_level
 from caecodec.errors import ConfigError
-from caecodec.nn.rounding import DeadZones, Rounding, nearest
+from caecodec.nn.rounding import (
+    DEAD_ZONE_COSTS,
+    DeadZones,
+    Rounding,
+    dead_zone_cost,
+    nearest,
+)
 from caecodec.tables import CodingTables
 from caecodec.tiles import Region, TileGrid
 
@@ -68,6 +75,23 @@ def test_an_infinite_cost_is_plain_rounding(toy: Codec) -> None:
     indexes = torch.randint(1, 64, (1, 1, 1000))
     rounded = zones(toy, 8, cost=float("inf"))(residual, indexes[None])
     torch.testing.assert_close(rounded, nearest(residual, indexes[None]))
+
+
+def test_the_dead_zone_cost_falls_with_quality_towards_that_of_a_lone_error() -> None:
+    costs = [dead_zone_cost(float(quality)) for quality in range(101)]
+    assert (costs[0], costs[-1]) == pytest.approx(DEAD_ZONE_COSTS)
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] > 6 / math.log(2)  # of R + lambda D at the best step, as theory has it
+    batch = dead_zone_cost(torch.tensor([0.0, 50.0, 100.0]))
+    assert batch.tolist() == pytest.approx([costs[0], costs[50], costs[100]])
+
+
+def test_the_default_effort_zeroes_more_at_high_qualities(toy: Codec) -> None:
+    zones = DeadZones(toy.tables, magnitudes=1)
+    residual = torch.linspace(0.5, 1.5, 1000).reshape(1, 1, 1, -1)
+    indexes = torch.full((1, 1, 1, 1000), 30)
+    ones = [zones.at_quality(quality)(residual, indexes).sum() for quality in (0.0, 50.0, 100.0)]
+    assert ones[0] > ones[1] > ones[2] > 0
 
 
 def cost_of(codec: Codec, image: np.ndarray, quality: float, effort: int) -> float:
