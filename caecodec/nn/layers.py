@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -60,46 +60,53 @@ class Block(nn.Module):
         x = _add(self.mix_out(self.mix_space(_silu(self.mix_in(x)))), x)
         if torch.is_grad_enabled():
             return x + self.contract(_silu(self.expand(x)))
-        return self._widen_(x)
+        return self.widen_(x)
 
-    def stream(self, slabs: Iterable[Slab], dim: int) -> Iterator[Slab]:
-        """Yield what `forward` makes of a feature map, slab by slab, without gradients.
-
-        The convolution in space waits for the position after it, so each slab ends one position
-        before that of x, but for the last one. The first must have two positions or be the last.
-
-        Args:
-            slabs: of x along `dim`.
-            dim: -2, rows, or -1, columns.
-        """
-        before, kept = None, None  # what the next slab needs of the ones before it
-        for x, is_last in slabs:
-            h = self.mix_in(x)
-            edge = torch.zeros_like(h.narrow(dim, 0, 1))  # as the convolution pads
-            h = torch.cat(
-                (edge if before is None else before, h, *([edge] if is_last else [])), dim
-            )
-            before = h.narrow(dim, -2, 2).clone()
-            h = self.mix_out(self._mix_along(_silu(h), dim))
-            if kept is not None:
-                h.narrow(dim, 0, 1).add_(kept)
-            own = h.narrow(dim, 0 if kept is None else 1, x.shape[dim] - (not is_last))
-            own.add_(x.narrow(dim, 0, own.shape[dim]))
-            kept = x.narrow(dim, -1, 1)
-            yield Slab(self._widen_(h), is_last)
-
-    def _mix_along(self, h: Tensor, dim: int) -> Tensor:
-        """Convolve in space without the padding along `dim`."""
-        mix = self.mix_space
-        padding = (0, 1) if dim == -2 else (1, 0)
-        return functional.conv2d(h, mix.weight, mix.bias, padding=padding, groups=mix.groups)
-
-    def _widen_(self, x: Tensor) -> Tensor:
+    def widen_(self, x: Tensor) -> Tensor:
         """Add the second branch, in place, a few rows at a time."""
         height = max(1, POSITIONS_AT_ONCE // x.shape[-1])
         for rows in torch.split(x, height, dim=-2):
             rows += self.contract(_silu(self.expand(rows)))  # noqa: PLW2901 - in place
         return x
+
+
+class BlockStream:
+    """What a block makes of a feature map, slab by slab along one dimension, without gradients.
+
+    The convolution in space waits for the position after it, so each slab ends one position before
+    the one it is made of, but for the last one. The first must have two positions or be the last.
+    """
+
+    def __init__(self, block: Block, dim: int) -> None:
+        """Start before the first slab of rows, `dim` -2, or of columns, -1."""
+        self._block = block
+        self._dim = dim
+        self._before: Tensor | None = None  # the last two inputs of the convolution in space
+        self._kept: Tensor | None = None  # the last input, whose output is due
+
+    def __call__(self, slab: Slab) -> Slab:
+        """Return the next slab."""
+        block, dim, (x, is_last) = self._block, self._dim, slab
+        h = block.mix_in(x)
+        edge = torch.zeros_like(h.narrow(dim, 0, 1))  # as the convolution pads
+        before = edge if self._before is None else self._before
+        h = torch.cat((before, h, edge) if is_last else (before, h), dim)
+        self._before = h.narrow(dim, -2, 2).clone()
+        h = block.mix_out(self._mix_space(_silu(h)))
+        start = 0
+        if self._kept is not None:
+            h.narrow(dim, 0, 1).add_(self._kept)
+            start = 1
+        self._kept = x.narrow(dim, -1, 1).clone()
+        length = h.shape[dim] - start
+        h.narrow(dim, start, length).add_(x.narrow(dim, 0, length))
+        return Slab(block.widen_(h), is_last)
+
+    def _mix_space(self, h: Tensor) -> Tensor:
+        """Convolve in space without the padding along the dimension of the slabs."""
+        mix = self._block.mix_space
+        padding = (0, 1) if self._dim == -2 else (1, 0)
+        return functional.conv2d(h, mix.weight, mix.bias, padding=padding, groups=mix.groups)
 
 
 class Blocks(nn.Sequential):
@@ -109,9 +116,9 @@ class Blocks(nn.Sequential):
         super().__init__(*(Block(channels) for _ in range(count)))
 
     def stream(self, slabs: Iterable[Slab], dim: int) -> Iterable[Slab]:
-        """Run slabs through the blocks; see `Block.stream`."""
+        """Run slabs through the blocks; `map` lets each go as soon as the next block has it."""
         for block in self:
-            slabs = cast("Block", block).stream(slabs, dim)
+            slabs = map(BlockStream(cast("Block", block), dim), slabs)
         return slabs
 
 
