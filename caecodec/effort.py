@@ -14,7 +14,7 @@ from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ConfigError, ModelError
 from caecodec.metrics import MAX_LEVEL
 from caecodec.nn.architectures import FrozenModel
-from caecodec.nn.rounding import DeadZones, Rounding, dead_zone_cost, nearest
+from caecodec.nn.rounding import DeadZones, Rounding, nearest
 from caecodec.tables import CodingTables, IntArray
 from caecodec.tiles import Region, TileGrid
 
@@ -157,8 +157,7 @@ class SymbolSearch:
         """Quantise by one of STRENGTHS."""
         rounding: Rounding = nearest
         if strength < PLAIN:
-            cost = strength * dead_zone_cost(quality_units / QUALITY_UNIT)
-            rounding = self._dead_zones.at(cost)
+            rounding = self._dead_zones.at_quality(quality_units / QUALITY_UNIT, strength)
         return self._quantized(latent, quality_units, rounding)
 
     def trials(

@@ -17,6 +17,7 @@ from caecodec.effort import Surroundings, bits_per_squared_error, effort_level
 from caecodec.errors import ConfigError
 from caecodec.nn.rounding import (
     DEAD_ZONE_COSTS,
+    TYPICAL_SAVING,
     DeadZones,
     Rounding,
     dead_zone_cost,
@@ -77,13 +78,16 @@ def test_an_infinite_cost_is_plain_rounding(toy: Codec) -> None:
     torch.testing.assert_close(rounded, nearest(residual, indexes[None]))
 
 
-def test_the_dead_zone_cost_falls_with_quality_towards_that_of_a_lone_error() -> None:
-    costs = [dead_zone_cost(float(quality)) for quality in range(101)]
-    assert (costs[0], costs[-1]) == pytest.approx(DEAD_ZONE_COSTS)
-    assert costs == sorted(costs, reverse=True)
-    assert costs[-1] > 6 / math.log(2)  # of R + lambda D at the best step, as theory has it
-    batch = dead_zone_cost(torch.tensor([0.0, 50.0, 100.0]))
-    assert batch.tolist() == pytest.approx([costs[0], costs[50], costs[100]])
+def test_the_dead_zone_cost_falls_with_quality_and_with_what_a_move_saves() -> None:
+    saved = torch.tensor([-1.0, 0.0, 1.0, TYPICAL_SAVING, 6.0])
+    costs = torch.stack([dead_zone_cost(float(quality), saved) for quality in range(101)])
+    assert (costs[0, 3].item(), costs[-1, 3].item()) == pytest.approx(DEAD_ZONE_COSTS)
+    assert (costs.diff(dim=0) < 0).all()
+    assert (costs[:, 1:].diff(dim=1) < 0).all()
+    assert costs.isfinite().all()
+    assert costs.min() > 6 / math.log(2)  # of R + lambda D at the best step, as theory has it
+    batch = dead_zone_cost(torch.tensor([0.0, 50.0, 100.0])[:, None], saved)
+    torch.testing.assert_close(batch, costs[[0, 50, 100]])
 
 
 def test_the_default_effort_zeroes_more_at_high_qualities(toy: Codec) -> None:

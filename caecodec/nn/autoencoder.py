@@ -193,7 +193,8 @@ class MainAutoencoder(nn.Module):
         zero = torch.zeros_like(indexes)
         cost_of_one = self.residual_prior.bits(zero + 1, indexes)
         saved = cost_of_one - self.residual_prior.bits(zero, indexes)
-        edge = dead_zone_edge(saved, cost=dead_zone_cost(quality)[:, None, None, None])
+        cost = dead_zone_cost(quality[:, None, None, None], saved)
+        edge = dead_zone_edge(saved, cost=cost)
         return edge.clamp(max=1.5)  # twos stay
 
     def _perturb(self, values: Tensor) -> Tensor:

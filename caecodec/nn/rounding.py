@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,27 +17,32 @@ from torch import Tensor
 from caecodec.config import MAX_QUALITY, NUM_SCALES
 from caecodec.tables import CodingTables
 
-DEAD_ZONE_COSTS = (28.5, 9.7)
-"""Bits for a squared error of one step when ones become zeros, at quality 0 and at 100.
+DEAD_ZONE_COSTS = (35.5, 12.0)
+"""Bits for a squared error of one step when ones become zeros and each saves TYPICAL_SAVING, at
+quality 0 and at 100.
 
-The best on validation images. At high qualities they come close to the 8.7 of a lone error; at low
-ones most symbols are zeros, which err all in one direction, and the means of later symbols see
-less.
+The best on validation images, as is COST_POWER. At high qualities they come close to the 8.7 of a
+lone error; at low ones most symbols are zeros, which err all in one direction, and the means of
+later symbols see less.
 """
+TYPICAL_SAVING = 3.0
+COST_POWER = -0.4
+"""Of the saved bits: where ones are many, and save little, zeroing them costs more."""
+LEAST_SAVING = 1e-3
 
 Rounding = Callable[[Tensor, Tensor], Tensor]
 """Residuals y - mean, in quantiser steps, and their scale indexes, int64, to a fresh tensor of
 symbols; all of one shape."""
 
 
-Quality = TypeVar("Quality", float, Tensor)
+def dead_zone_cost(quality: Tensor | float, saved: Tensor) -> Tensor:
+    """Return the cost of a squared error of one step, in bits, where a move saves so many bits.
 
-
-def dead_zone_cost(quality: Quality) -> Quality:
-    """Return the dead zone cost of a quality: geometric between those of 0 and 100."""
+    It is geometric between those of quality 0 and 100.
+    """
     low, high = DEAD_ZONE_COSTS
-    cost: Quality = low * (high / low) ** (quality / MAX_QUALITY)
-    return cost
+    typical = low * (high / low) ** (quality / MAX_QUALITY)
+    return typical * (saved.clamp(min=LEAST_SAVING) / TYPICAL_SAVING) ** COST_POWER
 
 
 def nearest(residual: Tensor, indexes: Tensor) -> Tensor:  # noqa: ARG001 - as in DeadZones
@@ -77,16 +81,16 @@ class DeadZones:
             saved[index, 1:-1] = np.diff(costs)
         self._saved = torch.from_numpy(saved)
 
-    def at(self, cost: float) -> Rounding:
+    def at(self, cost: Tensor | float) -> Rounding:
         """Return the rounding for a cost, in bits for an error of one step, squared."""
         magnitude = torch.arange(self._saved.shape[1])
         edges = dead_zone_edge(self._saved, cost=cost, magnitude=magnitude).float()
         edges[:, 0] = edges[:, -1] = -1.0  # zeros, and whatever is larger, stay
         return partial(_round_by_edges, edges)
 
-    def at_quality(self, quality: float) -> Rounding:
-        """Return the rounding that is best for a quality."""
-        return self.at(dead_zone_cost(quality))
+    def at_quality(self, quality: float, strength: float = 1.0) -> Rounding:
+        """Return the rounding that is best for a quality, or for a multiple of its costs."""
+        return self.at(strength * dead_zone_cost(quality, self._saved))
 
 
 def _round_by_edges(edges: Tensor, residual: Tensor, indexes: Tensor) -> Tensor:

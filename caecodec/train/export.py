@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,9 @@ CROP_SIZE = 512
 TAIL = 2.0**-14
 """Mass of the parametric prior that a y table may leave to its escape."""
 
+COUNTED_COST = 22.0
+"""Dead zone cost of the symbols that are counted: one for all qualities, as they share the tables.
+"""
 DEAD_ZONE_ROUNDS = 2
 """Times that symbols are counted with the dead zones of the tables counted before."""
 
@@ -85,10 +87,10 @@ def export(
     )
     num_counted = num_crops - num_crops // 4
     priors = model.table_priors()
-    tables = _make_tables(priors, _count_symbols(frozen, crops, num_counted, lambda _: nearest))
+    tables = _make_tables(priors, _count_symbols(frozen, crops, num_counted, nearest))
     for _ in range(DEAD_ZONE_ROUNDS):  # what symbols cost decides which are coded, and back
         zones = DeadZones(tables, magnitudes=1, num_y_tables=frozen.num_y_tables)
-        counted = _count_symbols(frozen, crops, num_counted, zones.at_quality)
+        counted = _count_symbols(frozen, crops, num_counted, zones.at(COUNTED_COST))
         tables = _make_tables(priors, counted)
     tensors["tables.lengths"], tensors["tables.counts"] = tables.pack()
     training: dict[str, Any] = {
@@ -119,15 +121,13 @@ def _make_tables(priors: list[TablePrior], counted: Histogram) -> CodingTables:
     return CodingTables(tuple(tables))
 
 
-def _count_symbols(
-    frozen: FrozenModel, crops: Crops, count: int, rounding_at: Callable[[float], Rounding]
-) -> Histogram:
+def _count_symbols(frozen: FrozenModel, crops: Crops, count: int, rounding: Rounding) -> Histogram:
     """Count the symbols of z and y by table: (tables, 2 MAX_REACH + 1)."""
     width = 2 * MAX_REACH + 1
     counts = np.zeros(frozen.config.num_tables * width)
     for number in range(count):
         quality = MAX_QUALITY * number / count
-        for symbols, indexes in _sections(frozen, crops.batch(1), quality, rounding_at(quality)):
+        for symbols, indexes in _sections(frozen, crops.batch(1), quality, rounding):
             where = indexes * width + symbols.clamp(-MAX_REACH, MAX_REACH) + MAX_REACH
             counts += np.bincount(where.reshape(-1).numpy(), minlength=counts.size)
     return counts.reshape(-1, width)
