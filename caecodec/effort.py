@@ -23,7 +23,8 @@ PLAIN = float("inf")
 STRENGTHS = (PLAIN, 0.65, USUAL, 1.8)
 """Dead zone costs, against those that are best for a quality, among which efforts 4 and up choose;
 an infinite one is plain rounding."""
-REFINED_COST = 14.0
+REFINED_STRENGTH = 0.55
+"""Of the dead zones of refinement, which serve all its steps."""
 REFINED_MAGNITUDES = 8
 CURVATURE = 8.0
 """Bits for a squared error of one step in y_hat, through the synthesis transform."""
@@ -150,8 +151,7 @@ class SymbolSearch:
         self._tables = tables
         count = model.num_y_tables
         self._dead_zones = DeadZones(tables, magnitudes=1, num_y_tables=count)
-        refined = DeadZones(tables, magnitudes=REFINED_MAGNITUDES, num_y_tables=count)
-        self._refined = refined.at(REFINED_COST)
+        self._refined = DeadZones(tables, magnitudes=REFINED_MAGNITUDES, num_y_tables=count)
 
     def quantize(self, latent: Latent, quality_units: int, strength: float) -> Quantized:
         """Quantise by one of STRENGTHS."""
@@ -187,10 +187,11 @@ class SymbolSearch:
         distortion lies near y_hat - gradient / (2 CURVATURE). The target moves a share of the way
         to it, starting from y, and is rounded with dead zones again.
         """
+        rounding = self._refined.at_quality(quality_units / QUALITY_UNIT, REFINED_STRENGTH)
         target = latent.y
         for step in range(steps + 1):
             moved = latent._replace(y=target)
-            quantized = self._quantized(moved, quality_units, self._refined)
+            quantized = self._quantized(moved, quality_units, rounding)
             y_hat = quantized.y_hat.detach().requires_grad_()
             with torch.enable_grad():
                 distorted = distortion(y_hat)
