@@ -30,9 +30,9 @@ FeatureArray = NDArray[np.float32]
 
 @functools.cache
 def shared_model(model: str | Path) -> FrozenModel:
-    """Return a model without its entropy coder, loaded once per process."""
+    """Return a model with every layer as it was trained, loaded once per process."""
     weights = find_weights(model)
-    return build_model(weights.config, weights.tensors)
+    return build_model(weights.config, weights.tensors, folded=False)
 
 
 def feature_picture(model: FrozenModel, image: ImageLike, layer: int | None) -> Image.Image:

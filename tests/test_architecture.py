@@ -29,8 +29,8 @@ LAYERS = [
     ["__main__"],
 ]
 NN_ORDER = [
-    *("layers", "transforms", "entropy_models", "rounding", "autoencoder", "classic", "exact"),
-    *("frozen", "frozen_classic", "architectures", "layer_rows"),
+    *("layers", "transforms", "entropy_models", "rounding", "autoencoder", "folding", "classic"),
+    *("exact", "frozen", "frozen_classic", "architectures", "layer_rows"),
 ]
 THIRD_PARTY = {
     "torch": {

@@ -101,7 +101,7 @@ def _layers(name: str, weights: Weights) -> Table:
         table.add_column("layer")
         for column in ("output", "parameters", "kMAC/px"):
             table.add_column(column, justify="right")
-    encoder, decoder = layer_rows(build_model(weights.config, weights.tensors))
+    encoder, decoder = layer_rows(build_model(weights.config, weights.tensors, folded=False))
     for left, right in zip_longest(encoder, decoder):
         table.add_row(*_cells(left), *_cells(right))
     return table

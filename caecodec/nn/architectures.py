@@ -126,7 +126,11 @@ class FrozenModel(Protocol):
 
 
 def build_model(
-    config: AnyConfig, tensors: dict[str, Array], *, head_dtype: torch.dtype = torch.float64
+    config: AnyConfig,
+    tensors: dict[str, Array],
+    *,
+    head_dtype: torch.dtype = torch.float64,
+    folded: bool = True,
 ) -> FrozenModel:
     """Build the model of a weights file.
 
@@ -134,13 +138,15 @@ def build_model(
         config: architecture and sizes.
         tensors: name -> array, as stored.
         head_dtype: float64 or int64, in which a scale head computes; the results are equal.
+        folded: let layers take over neighbours that are straight lines, for speed, or keep every
+            layer as it was trained.
 
     Raises:
         ModelError: a tensor is missing, unknown, or of the wrong shape or type.
     """
     if isinstance(config, ClassicConfig):
         return FrozenClassic(config, tensors)
-    return FrozenAutoencoder(config, tensors, head_dtype=head_dtype)
+    return FrozenAutoencoder(config, tensors, head_dtype=head_dtype, folded=folded)
 
 
 def build_autoencoder(config: AnyConfig) -> Autoencoder:

@@ -16,7 +16,15 @@ from caecodec.config import (
     OCTAVES_PER_SCALE,
     ModelConfig,
 )
-from caecodec.nn.layers import Block, Fp32Conv2d, QualityTable, keep_variance_, lower_bound, zero_
+from caecodec.nn.layers import (
+    Block,
+    Conv2d,
+    Fp32Conv2d,
+    QualityTable,
+    keep_variance_,
+    lower_bound,
+    zero_,
+)
 
 LEAK = 0.125
 """Slope of the scale head's leaky ReLU below zero: a shift by 3 in integers."""
@@ -38,9 +46,9 @@ class HyperAnalysis(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.hyper_channels
-        self.enter = nn.Conv2d(2 * config.latent_channels, width, 1)
+        self.enter = Conv2d(2 * config.latent_channels, width, 1)
         self.block = Block(width)
-        self.down1 = nn.Conv2d(width, width, 2, stride=2)
+        self.down1 = Conv2d(width, width, 2, stride=2)
         self.down2 = Fp32Conv2d(width, width, 2, stride=2)
         self.gain = QualityTable(config.quality_anchors, width)
         nn.init.constant_(self.gain.values, 0.7)  # z starts wide enough to say something
@@ -108,9 +116,9 @@ class MeanFeatures(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.hyper_channels
-        self.up1 = nn.Conv2d(width, 4 * width, 1)
+        self.up1 = Conv2d(width, 4 * width, 1)
         self.block1 = Block(width)
-        self.up2 = nn.Conv2d(width, 4 * width, 1)
+        self.up2 = Conv2d(width, 4 * width, 1)
         self.block2 = Block(width)
         self.gain = QualityTable(config.quality_anchors, width)
         for convolution in (self.up1, self.up2):

@@ -17,6 +17,7 @@ from caecodec.errors import ModelError
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.entropy_models import Part, step_parts
 from caecodec.nn.exact import MAX_WEIGHT, IntegerLayer, IntegerScaleHead, export_scale_head
+from caecodec.nn.folding import fold
 from caecodec.nn.layers import Slab
 from caecodec.nn.rounding import Rounding, nearest
 from caecodec.tables import MAX_ESCAPED
@@ -55,8 +56,9 @@ class FrozenAutoencoder:
         tensors: dict[str, Array],
         *,
         head_dtype: torch.dtype = torch.float64,
+        folded: bool = True,
     ) -> None:
-        """Build the networks from the tensors of a weights file.
+        """Build the networks from the tensors of a weights file; see `build_model`.
 
         Raises:
             ModelError: a tensor is missing, unknown, or of the wrong shape or type.
@@ -64,6 +66,8 @@ class FrozenAutoencoder:
         self.config = config
         self.scale_head = _build_head(config, tensors, head_dtype)
         self.networks = _build_networks(config, tensors)
+        if folded:
+            fold(self.networks)
         analysis = self.networks.analysis
         self.feature_layers: list[nn.Module] = [
             analysis.patch,

@@ -15,7 +15,22 @@ POSITIONS_AT_ONCE = 4096
 """Positions of a block's wide layer that inference holds at a time, so that they stay in cache."""
 
 
-class Fp32Conv2d(nn.Conv2d):
+class Conv2d(nn.Conv2d):
+    """A convolution that keeps oneDNN's kernels with one thread.
+
+    With one thread and few images torch sends 1x1 convolutions to a kernel of its own, which takes
+    twice as long or more.
+    """
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.kernel_size == (1, 1) and _leaves_onednn(x):
+            return torch.mkldnn_convolution(
+                x, weight, bias, (0, 0), self.stride, self.dilation, self.groups
+            )
+        return super()._conv_forward(x, weight, bias)
+
+
+class Fp32Conv2d(Conv2d):
     """A convolution that ignores autocast.
 
     The linear path from pixels to latents and back carries values whose eighth bit is visible, so
@@ -41,33 +56,47 @@ class Block(nn.Module):
         x ─┬─ 1x1 ─ SiLU ─ dw3x3 ─ 1x1 ─(+)─┬─ 1x1 (2C) ─ SiLU ─ 1x1 ─(+)─
            └────────────────────────────┘   └───────────────────────┘
 
-    The last 1x1 of each branch starts at zero, so the block starts as the identity.
+    The last 1x1 of each branch starts at zero, so the block starts as the identity. The second,
+    wide branch is missing where `folding` made it part of other layers.
     Source: the depthwise block of DCVC-RT (Jia et al., CVPR 2025), with expansion 2.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mix_in = nn.Conv2d(channels, channels, 1)
+        self.mix_in = Conv2d(channels, channels, 1)
         self.mix_space = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.mix_out = nn.Conv2d(channels, channels, 1)
-        self.expand = nn.Conv2d(channels, 2 * channels, 1)
-        self.contract = nn.Conv2d(2 * channels, channels, 1)
+        self.mix_out = Conv2d(channels, channels, 1)
+        self.expand: Conv2d | None = Conv2d(channels, 2 * channels, 1)
+        self.contract: Conv2d | None = Conv2d(2 * channels, channels, 1)
         for last in (self.mix_out, self.contract):
             zero_(last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of x, (B, C, h, w)."""
         x = _add(self.mix_out(self.mix_space(_silu(self.mix_in(x)))), x)
-        if torch.is_grad_enabled():
-            return x + self.contract(_silu(self.expand(x)))
-        return self.widen_(x)
+        if not torch.is_grad_enabled():
+            return self.widen_(x)
+        return x if self.expand is None else x + self.wide(x)
+
+    def wide(self, x: Tensor) -> Tensor:
+        """Return what the second branch adds to x."""
+        if self.expand is None or self.contract is None:
+            return torch.zeros_like(x)
+        branch: Tensor = self.contract(_silu(self.expand(x)))
+        return branch
 
     def widen_(self, x: Tensor) -> Tensor:
         """Add the second branch, in place, a few rows at a time."""
+        if self.expand is None:
+            return x
         height = max(1, POSITIONS_AT_ONCE // x.shape[-1])
         for rows in torch.split(x, height, dim=-2):
-            rows += self.contract(_silu(self.expand(rows)))  # noqa: PLW2901 - in place
+            rows += self.wide(rows)  # noqa: PLW2901 - in place
         return x
+
+    def drop_wide(self) -> None:
+        """Leave the second branch out from now on."""
+        self.expand = self.contract = None
 
 
 class BlockStream:
@@ -120,6 +149,16 @@ class Blocks(nn.Sequential):
         for block in self:
             slabs = map(BlockStream(cast("Block", block), dim), slabs)
         return slabs
+
+
+def _leaves_onednn(x: Tensor) -> bool:
+    """Return whether torch would convolve x by a kernel that is not oneDNN's, which could."""
+    return (
+        torch.get_num_threads() == 1
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    )
 
 
 def _silu(x: Tensor) -> Tensor:

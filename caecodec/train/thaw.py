@@ -42,7 +42,7 @@ def thaw(model: Autoencoder, weights: Weights) -> None:
     Raises:
         ModelError: the weights do not fit their own configuration.
     """
-    frozen = build_model(weights.config, weights.tensors)
+    frozen = build_model(weights.config, weights.tensors, folded=False)
     model.load_state_dict(frozen.networks.state_dict(), strict=False)
     counts = weights.tables().counts
     if isinstance(model, MainAutoencoder) and isinstance(frozen, FrozenAutoencoder):
