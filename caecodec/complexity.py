@@ -35,20 +35,30 @@ def kmac_per_pixel(config: AnyConfig) -> tuple[float, float]:
 
 
 def _block(channels: int) -> int:
-    return 6 * channels**2 + 9 * channels
+    return _blocks(channels, 1, 1)
+
+
+def _blocks(channels: int, count: int, num_wide: int) -> int:
+    return count * (2 * channels**2 + 9 * channels) + num_wide * 4 * channels**2
+
+
+def _blocks_of(config: ModelConfig, name: str, channels: int) -> int:
+    return _blocks(channels, getattr(config, name), config.num_wide(name))
 
 
 def _analysis(config: ModelConfig) -> float:
     width, latent = config.channels, config.latent_channels
-    eighth = _PATCH_VALUES * width + config.encoder_blocks * _block(width)
-    sixteenth = 4 * width * latent + config.latent_blocks * _block(latent) + latent**2
+    eighth = _PATCH_VALUES * width + _blocks_of(config, "encoder_blocks", width)
+    coarse = _blocks_of(config, "latent_blocks", latent)
+    sixteenth = 4 * width * latent + coarse + latent**2
     return eighth / _PATCH_PIXELS + sixteenth / _LATENT_PIXELS
 
 
 def _synthesis(config: ModelConfig) -> float:
     width, latent = config.channels, config.latent_channels
-    eighth = _PATCH_VALUES * width + config.decoder_blocks * _block(width)
-    sixteenth = 4 * width * latent + config.latent_blocks * _block(latent) + latent**2
+    eighth = _PATCH_VALUES * width + _blocks_of(config, "decoder_blocks", width)
+    coarse = _blocks_of(config, "latent_blocks", latent)
+    sixteenth = 4 * width * latent + coarse + latent**2
     return eighth / _PATCH_PIXELS + sixteenth / _LATENT_PIXELS
 
 

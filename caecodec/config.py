@@ -47,6 +47,8 @@ MAX_STRIDE = 64
 
 POOLINGS = ("max", "avg", "none")
 ACTIVATIONS = ("relu", "leaky_relu", "gelu")
+"""Of a classic model."""
+BLOCK_ACTIVATIONS = ("silu", "hardswish")
 COLORS = ("gray", "rgb")
 
 
@@ -62,6 +64,10 @@ class ModelConfig:
         encoder_blocks: blocks of the analysis transform at 1/8.
         decoder_blocks: blocks of the synthesis transform at 1/8.
         latent_blocks: blocks at 1/16, in each transform.
+        decoder_wide: the transforms' blocks with a wide branch: so many at 1/8 of the synthesis,
+            from the first, and none elsewhere; or None for all.
+        block_tables: whether the synthesis's blocks scale and shift their channels by quality.
+        activation: silu or hardswish, of the blocks that decode.
         quality_anchors: equally spaced qualities that own a row in each quality table.
     """
 
@@ -72,11 +78,19 @@ class ModelConfig:
     encoder_blocks: int = 2
     decoder_blocks: int = 3
     latent_blocks: int = 1
+    decoder_wide: int | None = None
+    block_tables: bool = False
+    activation: str = "silu"
     quality_anchors: int = 9
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_size(field.name, getattr(self, field.name))
+        for name in ("channels", "latent_channels", "hyper_channels", "context_channels"):
+            _check_size(name, getattr(self, name))
+        for name in ("encoder_blocks", "decoder_blocks", "latent_blocks", "quality_anchors"):
+            _check_size(name, getattr(self, name))
+        _check_wide(self.decoder_wide, self.decoder_blocks)
+        _check_choice("block_tables", self.block_tables, (False, True))
+        _check_choice("activation", self.activation, BLOCK_ACTIVATIONS)
         if self.latent_channels % 4:
             raise ConfigError(
                 f"latent_channels is {self.latent_channels}, expected a multiple of 4"
@@ -88,9 +102,15 @@ class ModelConfig:
         """CDF tables: those of the scale indexes, then one per anchor and channel of z."""
         return NUM_SCALES + self.quality_anchors * self.hyper_channels
 
+    def num_wide(self, name: str) -> int:
+        """Return how many of the blocks that the size `name` counts have a wide branch."""
+        if self.decoder_wide is None:
+            return getattr(self, name)
+        return self.decoder_wide if name == "decoder_blocks" else 0
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a plain dict, for JSON."""
-        return dataclasses.asdict(self)
+        """Return the fields as a plain dict, for JSON and TOML: None is left out."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,10 +150,7 @@ class ClassicConfig:
         for name in ("kernel_size", "stride", "pool_size", "quality_anchors"):
             _check_size(name, getattr(self, name))
         for name, known in (("pooling", POOLINGS), ("activation", ACTIVATIONS), ("color", COLORS)):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}"
-                )
+            _check_choice(name, getattr(self, name), known)
         if not self.kernel_size % 2:
             raise ConfigError(f"kernel_size is {self.kernel_size}, expected an odd number")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
@@ -207,6 +224,19 @@ def model_config_from(values: dict[str, Any]) -> AnyConfig:
 def _check_size(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:
         raise ConfigError(f"{name} is {value!r}, expected a whole number from 1 to {MAX_SIZE}")
+
+
+def _check_wide(wide: Any, blocks: int) -> None:
+    is_number = isinstance(wide, int) and not isinstance(wide, bool)
+    if wide is not None and not (is_number and 0 <= wide <= blocks):
+        raise ConfigError(
+            f"decoder_wide is {wide!r}, expected a whole number up to decoder_blocks, {blocks}"
+        )
+
+
+def _check_choice(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    if not any(type(value) is type(one) and value == one for one in known):
+        raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(map(str, known))}")
 
 
 def _check_anchors(anchors: int, name: str, channels: int) -> None:

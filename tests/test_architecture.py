@@ -29,8 +29,9 @@ LAYERS = [
     ["__main__"],
 ]
 NN_ORDER = [
-    *("layers", "transforms", "entropy_models", "rounding", "autoencoder", "folding", "classic"),
-    *("exact", "frozen", "frozen_classic", "architectures", "layer_rows"),
+    *("layers", "transforms", "entropy_models", "rounding", "ssimulacra2", "distortions"),
+    *("autoencoder", "folding", "classic", "exact", "frozen", "frozen_classic", "architectures"),
+    "layer_rows",
 ]
 THIRD_PARTY = {
     "torch": {

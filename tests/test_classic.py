@@ -20,7 +20,8 @@ from caecodec.errors import ConfigError, FormatError, ImageError, ModelError
 from caecodec.inspection import info
 from caecodec.metrics import psnr
 from caecodec.nn.architectures import FrozenModel
-from caecodec.nn.classic import ClassicAutoencoder, cross_entropy, squared_error
+from caecodec.nn.classic import ClassicAutoencoder
+from caecodec.nn.distortions import cross_entropy, squared_error
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.frozen_classic import FrozenClassic, freeze_classic
 from caecodec.tiles import Region

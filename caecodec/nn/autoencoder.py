@@ -17,6 +17,7 @@ from caecodec.config import (
     ModelConfig,
     optimal_step,
 )
+from caecodec.nn.distortions import Distortion, squared_error
 from caecodec.nn.entropy_models import (
     HEAD_UNIT,
     Z_BOUND,
@@ -93,6 +94,7 @@ class MainAutoencoder(nn.Module):
         self.mean_context = MeanContext(config)
         self.residual_prior = ResidualPrior()
         self.register_buffer("latent_std", torch.ones(latent))
+        self.distortion_of: Distortion = squared_error
         self.dead_zones = False
         """Whether y is rounded with dead zones, as files are made at the default effort."""
 
@@ -170,8 +172,10 @@ class MainAutoencoder(nn.Module):
         x_hat = self.synthesize(y_hat, quality)
         if not self.training:
             x_hat = x_hat.clamp(0, 1)
-        mse = (x_hat - x).square().mean((1, 2, 3))
-        return Estimate(y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)), mse, mse)
+        distortion = mse = squared_error(x_hat, x)
+        if self.distortion_of is not squared_error:
+            distortion = self.distortion_of(x_hat, x)
+        return Estimate(y_bits.sum((1, 2, 3)), z_bits.sum((1, 2, 3)), mse, distortion)
 
     @torch.no_grad()
     def table_priors(self) -> list[TablePrior]:

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from caecodec.config import MAX_QUALITY, ClassicConfig, optimal_step
 from caecodec.nn.autoencoder import Estimate, TablePrior
+from caecodec.nn.distortions import Distortion, squared_error
 from caecodec.nn.entropy_models import FactorizedPrior
 from caecodec.nn.layers import QualityTable, bias_of
 from caecodec.tables import MAX_REACH
@@ -29,9 +29,6 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 _POOLINGS: dict[str, Callable[[int], nn.Module]] = {
     "max": nn.MaxPool2d, "avg": nn.AvgPool2d, "none": lambda _: nn.Identity()
 }  # fmt: skip
-
-Distortion = Callable[[Tensor, Tensor], Tensor]
-"""x_hat and x, (B, C, H, W) in [0, 1], to what the loss counts, (B,), on the scale of an MSE."""
 
 
 class EncoderStage(nn.Module):
@@ -165,19 +162,3 @@ class ClassicAutoencoder(nn.Module):
 def transposed_padding(kernel_size: int, stride: int) -> int:
     """Return the rows cut off each side, so that a transposed convolution grows sides exactly."""
     return -(-max(0, kernel_size - stride) // 2)
-
-
-def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Return the mean squared error (B,)."""
-    return (x_hat - x).square().mean((1, 2, 3))
-
-
-def cross_entropy(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Return half of the binary cross-entropy's excess over that of x itself (B,).
-
-    Its gradient is that of the textbook's loss, and half the excess is the MSE at mid-gray, to
-    second order: so lambda weighs both alike.
-    """
-    loss = functional.binary_cross_entropy(x_hat, x, reduction="none")
-    least = functional.binary_cross_entropy(x, x, reduction="none")
-    return 0.5 * (loss - least).mean((1, 2, 3))

@@ -117,9 +117,9 @@ class MeanFeatures(nn.Module):
         super().__init__()
         width = config.hyper_channels
         self.up1 = Conv2d(width, 4 * width, 1)
-        self.block1 = Block(width)
+        self.block1 = Block(width, activation=config.activation)
         self.up2 = Conv2d(width, 4 * width, 1)
-        self.block2 = Block(width)
+        self.block2 = Block(width, activation=config.activation)
         self.gain = QualityTable(config.quality_anchors, width)
         for convolution in (self.up1, self.up2):
             keep_variance_(convolution)
@@ -151,7 +151,7 @@ class MeanContext(nn.Module):
             Fp32Conv2d(latent + hyper, width, 1) for _ in range(NUM_STEPS - 1)
         )
         self.spread = Fp32Conv2d(width, width, 3, padding=1, groups=width)
-        self.block = Block(width)
+        self.block = Block(width, activation=config.activation)
         self.leave = Fp32Conv2d(width, latent, 1)
         for last in (self.first, self.leave):
             zero_(last)

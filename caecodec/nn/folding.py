@@ -127,7 +127,7 @@ def _line(block: Block, given: list[Tensor], max_error: float) -> Line | None:
     if expand is None or contract is None or not given:
         return None
     before = torch.cat(given).double() @ _matrix(expand).T + _bias(expand)  # (n, 2C)
-    after = functional.silu(before)
+    after = block.activate(before.clone())
     variance, mean = torch.var_mean(before, 0, correction=0)
     slope = ((before - mean) * after).mean(0) / variance.clamp(min=1e-12)
     offset = after.mean(0) - slope * mean

@@ -16,14 +16,14 @@ POSITIONS_AT_ONCE = 4096
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that keeps oneDNN's kernels with one thread.
+    """A convolution that keeps oneDNN's kernels with one thread, where no gradient is wanted.
 
     With one thread and few images torch sends 1x1 convolutions to a kernel of its own, which takes
     twice as long or more.
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.kernel_size == (1, 1) and _leaves_onednn(x):
+        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and _leaves_onednn(x):
             return torch.mkldnn_convolution(
                 x, weight, bias, (0, 0), self.stride, self.dilation, self.groups
             )
@@ -31,16 +31,99 @@ class Conv2d(nn.Conv2d):
 
 
 class Fp32Conv2d(Conv2d):
-    """A convolution that ignores autocast.
+    """A convolution that ignores autocast, but for its gradients.
 
     The linear path from pixels to latents and back carries values whose eighth bit is visible, so
-    it stays in float32 while the residual branches may run in bfloat16.
+    it stays in float32 while the residual branches may run in bfloat16. Of gradients, bfloat16
+    keeps as much as training needs.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve in float32: (B, in, h, w) -> (B, out, h', w')."""
-        with torch.autocast(x.device.type, enabled=False):
+        device = x.device.type
+        is_mixed = torch.is_grad_enabled() and torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False):
+            if is_mixed:
+                return _convolve_mixed(x.float(), self)
             return super().forward(x.float())
+
+
+class _MixedConvolution(torch.autograd.Function):
+    """A convolution in float32 whose gradients are computed in bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, layer: Fp32Conv2d) -> Tensor:
+        ctx.save_for_backward(x.bfloat16(), weight)
+        ctx.layer = layer
+        return layer._conv_forward(x, weight, bias)  # noqa: SLF001 - no gradient is wanted here
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        layer: Fp32Conv2d = ctx.layer
+        own = torch.ops.aten.convolution_backward(
+            grads[0].bfloat16(),
+            x,
+            weight.bfloat16(),
+            [layer.out_channels],
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            False,  # noqa: FBT003 - positional alone
+            [0, 0],
+            layer.groups,
+            ctx.needs_input_grad[:3],
+        )
+        return *(None if grad is None else grad.float() for grad in own), None
+
+
+def _convolve_mixed(x: Tensor, layer: Fp32Conv2d) -> Tensor:
+    output: Tensor = _MixedConvolution.apply(  # type: ignore[no-untyped-call]
+        x, layer.weight, layer.bias, layer
+    )
+    return output
+
+
+class QualityTable(nn.Module):
+    """Per-channel values at equally spaced qualities, linear between them.
+
+    Source: the gain units of Cui et al. (CVPR 2021) and EVC (ICLR 2023).
+    """
+
+    def __init__(self, anchors: int, channels: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(anchors, channels))
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """Interpolate: quality (B,) in [0, 100] -> (B, C, 1, 1)."""
+        last = self.values.shape[0] - 1
+        position = quality * (last / MAX_QUALITY)
+        low = position.floor().clamp(0, last - 1)
+        fraction = (position - low)[:, None]
+        index = low.long()
+        values: Tensor = torch.lerp(self.values[index], self.values[index + 1], fraction)
+        return values[:, :, None, None]
+
+
+class QualityConv2d(Conv2d):
+    """A 1x1 convolution whose outputs are scaled and shifted by quality, channel by channel.
+
+    It starts without effect. For one quality the tables become part of the kernel.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, anchors: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+        self.gain = QualityTable(anchors, out_channels)
+        self.shift = QualityTable(anchors, out_channels)
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:  # type: ignore[override]
+        """Convolve: (B, in, h, w), quality (B,) in [0, 100] -> (B, out, h, w)."""
+        gain, shift = self.gain(quality).exp(), self.shift(quality)
+        if torch.is_grad_enabled() or len(quality) > 1:
+            h = super().forward(x)
+            return h * gain.to(h.dtype) + shift.to(h.dtype)
+        bias = bias_of(self) * gain.flatten() + shift.flatten()
+        return self._conv_forward(x, self.weight * gain[0, ..., None], bias)
 
 
 class Slab(NamedTuple):
@@ -53,36 +136,48 @@ class Slab(NamedTuple):
 class Block(nn.Module):
     """Residual block of 1x1 and depthwise 3x3 convolutions, no normalisation.
 
-        x ─┬─ 1x1 ─ SiLU ─ dw3x3 ─ 1x1 ─(+)─┬─ 1x1 (2C) ─ SiLU ─ 1x1 ─(+)─
-           └────────────────────────────┘   └───────────────────────┘
+        x ─┬─ 1x1 ─ act ─ dw3x3 ─ 1x1 ─(+)─┬─ 1x1 (2C) ─ act ─ 1x1 ─(+)─
+           └───────────────────────────┘   └──────────────────────┘
 
-    The last 1x1 of each branch starts at zero, so the block starts as the identity. The second,
-    wide branch is missing where `folding` made it part of other layers.
+    The last 1x1 of each branch starts at zero, so the block starts as the identity. Not every block
+    has the second, wide branch; `folding` makes straight ones part of other layers. With tables,
+    both 1x1 of the first branch go by quality.
     Source: the depthwise block of DCVC-RT (Jia et al., CVPR 2025), with expansion 2.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(
+        self, channels: int, *, wide: bool = True, activation: str = "silu", anchors: int = 0
+    ) -> None:
+        """Take the width, which branches there are, and the rows of the tables, 0 for none."""
         super().__init__()
-        self.mix_in = Conv2d(channels, channels, 1)
+        self.activation = activation
+        self.mix_in = _pointwise(channels, anchors)
         self.mix_space = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.mix_out = Conv2d(channels, channels, 1)
-        self.expand: Conv2d | None = Conv2d(channels, 2 * channels, 1)
-        self.contract: Conv2d | None = Conv2d(2 * channels, channels, 1)
-        for last in (self.mix_out, self.contract):
-            zero_(last)
+        self.mix_out = _pointwise(channels, anchors)
+        zero_(self.mix_out)
+        self.expand = self.contract = None
+        if wide:
+            self.expand = Conv2d(channels, 2 * channels, 1)
+            self.contract = Conv2d(2 * channels, channels, 1)
+            zero_(self.contract)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of the shape of x, (B, C, h, w)."""
-        x = _add(self.mix_out(self.mix_space(_silu(self.mix_in(x)))), x)
+    def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
+        """Return a tensor of the shape of x, (B, C, h, w); quality (B,) serves the tables alone."""
+        h = self.mix_space(self.activate(convolve(self.mix_in, x, quality)))
+        x = _add(convolve(self.mix_out, h, quality), x)
         if not torch.is_grad_enabled():
             return self.widen_(x)
         return x if self.expand is None else x + self.wide(x)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Apply the activation, in place where no gradient is wanted: a fresh tensor costs time."""
+        return activate(x, self.activation)
 
     def wide(self, x: Tensor) -> Tensor:
         """Return what the second branch adds to x."""
         if self.expand is None or self.contract is None:
             return torch.zeros_like(x)
-        branch: Tensor = self.contract(_silu(self.expand(x)))
+        branch: Tensor = self.contract(self.activate(self.expand(x)))
         return branch
 
     def widen_(self, x: Tensor) -> Tensor:
@@ -106,9 +201,10 @@ class BlockStream:
     the one it is made of, but for the last one. The first must have two positions or be the last.
     """
 
-    def __init__(self, block: Block, dim: int) -> None:
+    def __init__(self, block: Block, dim: int, quality: Tensor) -> None:
         """Start before the first slab of rows, `dim` -2, or of columns, -1."""
         self._block = block
+        self._quality = quality
         self._dim = dim
         self._before: Tensor | None = None  # the last two inputs of the convolution in space
         self._kept: Tensor | None = None  # the last input, whose output is due
@@ -116,12 +212,12 @@ class BlockStream:
     def __call__(self, slab: Slab) -> Slab:
         """Return the next slab."""
         block, dim, (x, is_last) = self._block, self._dim, slab
-        h = block.mix_in(x)
+        h = convolve(block.mix_in, x, self._quality)
         edge = torch.zeros_like(h.narrow(dim, 0, 1))  # as the convolution pads
         before = edge if self._before is None else self._before
         h = torch.cat((before, h, edge) if is_last else (before, h), dim)
         self._before = h.narrow(dim, -2, 2).clone()
-        h = block.mix_out(self._mix_space(_silu(h)))
+        h = convolve(block.mix_out, self._mix_space(block.activate(h)), self._quality)
         start = 0
         if self._kept is not None:
             h.narrow(dim, 0, 1).add_(self._kept)
@@ -141,14 +237,36 @@ class BlockStream:
 class Blocks(nn.Sequential):
     """Blocks of equal width in a row."""
 
-    def __init__(self, channels: int, count: int) -> None:
-        super().__init__(*(Block(channels) for _ in range(count)))
+    def __init__(self, channels: int, count: int, *, wide: int, **options: Any) -> None:
+        """Take the width, how many blocks, how many of them wide, from the first, and `Block`'s."""
+        super().__init__(
+            *(Block(channels, wide=number < wide, **options) for number in range(count))
+        )
 
-    def stream(self, slabs: Iterable[Slab], dim: int) -> Iterable[Slab]:
+    def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
+        """Return a tensor of the shape of x, (B, C, h, w)."""
+        for block in self:
+            x = block(x, quality)
+        return x
+
+    def stream(self, slabs: Iterable[Slab], dim: int, quality: Tensor) -> Iterable[Slab]:
         """Run slabs through the blocks; `map` lets each go as soon as the next block has it."""
         for block in self:
-            slabs = map(BlockStream(cast("Block", block), dim), slabs)
+            slabs = map(BlockStream(cast("Block", block), dim, quality), slabs)
         return slabs
+
+
+def convolve(layer: nn.Conv2d, x: Tensor, quality: Tensor | None) -> Tensor:
+    """Apply a convolution, by quality (B,) if it has tables."""
+    if isinstance(layer, QualityConv2d):
+        return cast("Tensor", layer(x, quality))
+    return cast("Tensor", layer(x))
+
+
+def _pointwise(channels: int, anchors: int) -> Conv2d:
+    if anchors:
+        return QualityConv2d(channels, channels, anchors)
+    return Conv2d(channels, channels, 1)
 
 
 def _leaves_onednn(x: Tensor) -> bool:
@@ -161,9 +279,13 @@ def _leaves_onednn(x: Tensor) -> bool:
     )
 
 
-def _silu(x: Tensor) -> Tensor:
-    """Apply SiLU, in place where no gradient is wanted: a fresh tensor costs its page faults."""
-    return functional.silu(x, inplace=not torch.is_grad_enabled())
+def activate(x: Tensor, activation: str) -> Tensor:
+    """Apply SiLU or its piecewise quadratic form, in place where no gradient is wanted.
+
+    hardswish(x) = x clamp(x + 3, 0, 6) / 6 (Howard et al., ICCV 2019).
+    """
+    function = functional.hardswish if activation == "hardswish" else functional.silu
+    return function(x, inplace=not torch.is_grad_enabled())
 
 
 def _add(branch: Tensor, x: Tensor) -> Tensor:
@@ -171,27 +293,6 @@ def _add(branch: Tensor, x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or branch.dtype != x.dtype:
         return x + branch
     return branch.add_(x)
-
-
-class QualityTable(nn.Module):
-    """Per-channel values at equally spaced qualities, linear between them.
-
-    Source: the gain units of Cui et al. (CVPR 2021) and EVC (ICLR 2023).
-    """
-
-    def __init__(self, anchors: int, channels: int) -> None:
-        super().__init__()
-        self.values = nn.Parameter(torch.zeros(anchors, channels))
-
-    def forward(self, quality: Tensor) -> Tensor:
-        """Interpolate: quality (B,) in [0, 100] -> (B, C, 1, 1)."""
-        last = self.values.shape[0] - 1
-        position = quality * (last / MAX_QUALITY)
-        low = position.floor().clamp(0, last - 1)
-        fraction = (position - low)[:, None]
-        index = low.long()
-        values: Tensor = torch.lerp(self.values[index], self.values[index + 1], fraction)
-        return values[:, :, None, None]
 
 
 class _LowerBound(torch.autograd.Function):

@@ -25,10 +25,10 @@ class AnalysisTransform(nn.Module):
         super().__init__()
         width, latent = config.channels, config.latent_channels
         self.patch = Fp32Conv2d(PATCH_VALUES, width, 1)
-        self.blocks = Blocks(width, config.encoder_blocks)
+        self.blocks = _blocks(config, "encoder_blocks", width)
         self.gain = QualityTable(config.quality_anchors, width)
         self.down = Fp32Conv2d(width, latent, 2, stride=2)
-        self.latent_blocks = Blocks(latent, config.latent_blocks)
+        self.latent_blocks = _blocks(config, "latent_blocks", latent)
         self.project = Fp32Conv2d(latent, latent, 1)
 
     @property
@@ -68,10 +68,12 @@ class SynthesisTransform(nn.Module):
         super().__init__()
         width, latent = config.channels, config.latent_channels
         self.project = Fp32Conv2d(latent, latent, 1)
-        self.latent_blocks = Blocks(latent, config.latent_blocks)
+        self.latent_blocks = _blocks(
+            config, "latent_blocks", latent, has_tables=config.block_tables
+        )
         self.up = Fp32Conv2d(latent, 4 * width, 1)
         self.gain = QualityTable(config.quality_anchors, width)
-        self.blocks = Blocks(width, config.decoder_blocks)
+        self.blocks = _blocks(config, "decoder_blocks", width, has_tables=config.block_tables)
         self.patch = Fp32Conv2d(width, PATCH_VALUES, 1)
 
     @property
@@ -91,11 +93,12 @@ class SynthesisTransform(nn.Module):
         whole = Region(0, 0, *y_hat.shape[-2:])
         inner = inner or whole
         reached = inner.grown(_coarse(len(self.blocks)), whole)
-        h = self.up(_cut(self.latent_blocks(self.project(y_hat)), reached, whole))
+        h = self.up(_cut(self.latent_blocks(self.project(y_hat), quality), reached, whole))
         h = functional.pixel_shuffle(h, 2)  # (B, C, H/8, W/8)
         inner, whole = inner.scaled(2), reached.scaled(2)
         reached = inner.grown(len(self.blocks), whole)
-        h = self.patch(self.blocks(_cut(h, reached, whole) * self.gain(quality).exp()))
+        h = self.blocks(_cut(h, reached, whole) * self.gain(quality).exp(), quality)
+        h = self.patch(h)
         return functional.pixel_shuffle(_cut(h, inner, reached), PATCH)
 
     def stream(self, slabs: Iterable[Slab], quality: Tensor, dim: int) -> Iterator[Tensor]:
@@ -111,12 +114,23 @@ class SynthesisTransform(nn.Module):
         """
         gain = self.gain(quality).exp()
         slabs = (Slab(self.project(y_hat), is_last) for y_hat, is_last in slabs)
-        slabs = self.latent_blocks.stream(slabs, dim)
+        slabs = self.latent_blocks.stream(slabs, dim, quality)
         slabs = (
             Slab(functional.pixel_shuffle(self.up(h), 2) * gain, is_last) for h, is_last in slabs
         )
-        slabs = self.blocks.stream(slabs, dim)
+        slabs = self.blocks.stream(slabs, dim, quality)
         return (functional.pixel_shuffle(self.patch(h), PATCH) for h, _ in slabs)
+
+
+def _blocks(config: ModelConfig, name: str, width: int, *, has_tables: bool = False) -> Blocks:
+    """Return the blocks that a size of the configuration counts."""
+    return Blocks(
+        width,
+        getattr(config, name),
+        wide=config.num_wide(name),
+        activation=config.activation,
+        anchors=config.quality_anchors if has_tables else 0,
+    )
 
 
 def _coarse(positions: int) -> int:

@@ -25,15 +25,15 @@ Source: the construction of Amsel et al., 2025, "The Polar Express".
 """
 _SAFETY = 1.01
 """Keeps rounding in bfloat16 from lifting a singular value above 1."""
-_GRADIENTS_PER_UPDATE = 2
+_GRADIENTS_PER_UPDATE = 3
 """Momentum turns so little with one gradient that the next update would be nearly the same."""
 
 
 class Muon(torch.optim.Optimizer):
     """SGD with Nesterov momentum and orthogonalised updates, for dense kernels alone.
 
-    Weights move in every second step, twice as far: orthogonalisation costs as much as a third of
-    a step's gradients.
+    Weights move in every third step, three times as far: orthogonalisation costs as much as a third
+    of a step's gradients.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Take in the gradients, and every second time move the parameters that have one."""
+        """Take in the gradients, and every third time move the parameters that have one."""
         del closure
         self._steps += 1
         is_due = self._steps % _GRADIENTS_PER_UPDATE == 0

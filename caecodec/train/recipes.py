@@ -12,14 +12,19 @@ from torch import Tensor, nn
 from caecodec.config import AnyConfig, ClassicConfig, ModelConfig
 from caecodec.errors import ConfigError
 from caecodec.nn.autoencoder import MainAutoencoder
-from caecodec.nn.classic import ClassicAutoencoder, Distortion, cross_entropy, squared_error
+from caecodec.nn.classic import ClassicAutoencoder
+from caecodec.nn.distortions import Distortion, cross_entropy, squared_error, visual
 from caecodec.nn.transforms import PrincipalComponents
 from caecodec.train.data import Crops
 from caecodec.train.muon import Muon
 from caecodec.train.settings import ClassicSettings, LoopSettings, TrainSettings
 
 SGD_MOMENTUM = 0.9
-_DISTORTIONS: dict[str, Distortion] = {"bce": cross_entropy, "mse": squared_error}
+_DISTORTIONS: dict[str, Distortion] = {
+    "bce": cross_entropy,
+    "mse": squared_error,
+    "visual": visual,
+}
 
 _LINEAR_PATH = (
     "analysis.patch.", "analysis.gain.", "analysis.down.", "analysis.project.", "gain.",
@@ -59,8 +64,10 @@ class MainRecipe:
     settings: TrainSettings
 
     def build(self) -> MainAutoencoder:
-        """Return the model, before its start."""
-        return MainAutoencoder(self.config)
+        """Return the model with the loss's distortion, before its start."""
+        model = MainAutoencoder(self.config)
+        model.distortion_of = _DISTORTIONS[self.settings.distortion]
+        return model
 
     def start(self, model: MainAutoencoder, images: list[Tensor]) -> None:
         """Become the best linear transform codec of the images."""

@@ -14,6 +14,8 @@ from caecodec.errors import ConfigError
 CONFIGS = Path(__file__).parent / "configs"
 OPTIMIZERS = ("adam", "sgd")
 LOSSES = ("bce", "mse")
+DISTORTIONS = ("mse", "visual")
+MIN_VISUAL_CROP = 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,7 @@ class TrainSettings(LoopSettings):
             goes on, whose path is where it should be, gains by 0.1.
         dead_zones_from: part of the run after which y is rounded with dead zones, as files are made
             at the default effort; 1 for never.
+        distortion: mse, or visual for a mean of it and SSIMULACRA2; crops are at least 128 then.
         pca_crops: crops that the linear start is fitted to.
     """
 
@@ -79,12 +82,19 @@ class TrainSettings(LoopSettings):
     prior_learning_rate: float = 5e-3
     linear_path_rate: float = 1.0
     dead_zones_from: float = 1.0
+    distortion: str = "mse"
     pca_crops: int = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.crop_size % 64:
             raise ConfigError(f"crop_size is {self.crop_size}, expected a multiple of 64")
+        _check_choice("distortion", self.distortion, DISTORTIONS)
+        if self.distortion == "visual" and self.crop_size < MIN_VISUAL_CROP:
+            raise ConfigError(
+                f"crop_size is {self.crop_size}, expected at least {MIN_VISUAL_CROP} for a visual "
+                "distortion, which looks at an image made 16 times smaller"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,14 +118,16 @@ class ClassicSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("optimizer", OPTIMIZERS), ("loss", LOSSES)):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}"
-                )
+        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _check_choice("loss", self.loss, LOSSES)
         for name in ("learning_rate", "prior_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected a number above 0")
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(known)}")
 
 
 def find_config(name: str) -> Path:

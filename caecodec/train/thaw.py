@@ -14,15 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caecodec.config import NUM_SCALES
+from caecodec.errors import ModelError
 from caecodec.nn.architectures import Autoencoder, build_model
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.classic import ClassicAutoencoder
 from caecodec.nn.entropy_models import MIN_LIKELIHOOD, Z_BOUND, FactorizedPrior, ResidualPrior
 from caecodec.nn.exact import thaw_scale_head
 from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.nn.layers import Block, bias_of
 from caecodec.tables import MAX_REACH, coder_probabilities
 from caecodec.weights.storage import Weights
 
+CHANGES_AT_START = ("activation", "block_tables", "decoder_wide")
+"""What may differ between a weights file and the model that starts from it, blocks aside."""
+HARDSWISH_SCALE = 1.5
+"""hardswish(1.5 x) / 1.5 and SiLU have equal curvature at zero, where most values lie."""
 FIT_STEPS = 200
 FIT_RATE = 0.05
 LOGISTIC_SCALE = 3**0.5 / np.pi
@@ -36,21 +42,46 @@ def thaw(model: Autoencoder, weights: Weights) -> None:
     """Put a weights file into a float model of its architecture, in place.
 
     Args:
-        model: of the weights' configuration, or of one with more blocks, which stay as they are.
+        model: of the weights' configuration, or of one with more blocks, which stay as they are,
+            with less wide branches, where those left out are straight lines, with tables in its
+            blocks, or with hardswish for SiLU, which is about the same.
         weights: as `export` wrote them.
 
     Raises:
-        ModelError: the weights do not fit their own configuration.
+        ModelError: the weights do not fit their own configuration, or need a branch that the model
+            has not.
     """
-    frozen = build_model(weights.config, weights.tensors, folded=False)
-    model.load_state_dict(frozen.networks.state_dict(), strict=False)
+    is_lean = model.config.to_dict().get("decoder_wide") != weights.config.to_dict().get(
+        "decoder_wide"
+    )
+    frozen = build_model(weights.config, weights.tensors, folded=is_lean)
+    state = frozen.networks.state_dict()
+    bent = sorted(state.keys() - model.state_dict().keys())
+    if bent:
+        raise ModelError(f"{bent[0]} is part of no straight line: the model needs more wide blocks")
+    model.load_state_dict(state, strict=False)
     counts = weights.tables().counts
     if isinstance(model, MainAutoencoder) and isinstance(frozen, FrozenAutoencoder):
+        if model.config.activation != frozen.config.activation:
+            _rescale(model)
         thaw_scale_head(frozen.scale_head, model.scale_head)
         _fit_residual(model.residual_prior, counts[1:NUM_SCALES])
         _set_factorized(model.hyper_prior, counts[NUM_SCALES:], Z_BOUND)
     elif isinstance(model, ClassicAutoencoder):
         _set_factorized(model.prior, counts[1:], MAX_REACH)
+
+
+@torch.no_grad()
+def _rescale(model: MainAutoencoder) -> None:
+    """Let hardswish see the values at which it is most like SiLU."""
+    for block in model.modules():
+        if not isinstance(block, Block) or block.activation != "hardswish":
+            continue
+        for before, after in ((block.mix_in, block.mix_space), (block.expand, block.contract)):
+            if before is not None and after is not None:
+                before.weight.mul_(HARDSWISH_SCALE)
+                bias_of(before).mul_(HARDSWISH_SCALE)
+                after.weight.div_(HARDSWISH_SCALE)
 
 
 def _fit_residual(prior: ResidualPrior, counts: Sequence[NDArray[np.int64]]) -> None:

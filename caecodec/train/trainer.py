@@ -19,12 +19,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from caecodec.config import AnyConfig, rd_lambda
 from caecodec.errors import ConfigError, ModelError
+from caecodec.memory import keep_freed
 from caecodec.nn.autoencoder import Estimate
 from caecodec.train.checkpoint import Checkpoint, load_checkpoint
 from caecodec.train.data import Crops, at_least
 from caecodec.train.recipes import bfloat16_is_native, recipe_for
 from caecodec.train.settings import LoopSettings
-from caecodec.train.thaw import thaw
+from caecodec.train.thaw import CHANGES_AT_START, thaw
 from caecodec.weights.storage import Weights
 
 VALID_QUALITIES = (10.0, 50.0, 90.0)
@@ -114,7 +115,7 @@ class Trainer:
             shrink=settings.shrink,
         )
         if start and not restored:
-            _has_more_blocks(model_config, start.config.to_dict())  # or an error: other sizes
+            _has_more_blocks(model_config, start.config.to_dict(), free=CHANGES_AT_START)
             thaw(self.model, start)
         elif not restored:
             self.recipe.start(self.model, images)
@@ -135,6 +136,7 @@ class Trainer:
         Writes `<checkpoint>.csv` (training) and `<checkpoint>.valid.csv` (validation) beside the
         checkpoint.
         """
+        keep_freed()
         started = time.monotonic() - self.seconds
         saved = self.seconds
         self.runner = _runner(self.model, self.device, self.world)
@@ -295,16 +297,18 @@ def process_group() -> Iterator[None]:
             distributed.destroy_process_group()
 
 
-def _has_more_blocks(config: AnyConfig, before: dict[str, Any]) -> bool:
+def _has_more_blocks(
+    config: AnyConfig, before: dict[str, Any], *, free: tuple[str, ...] = ()
+) -> bool:
     """Return whether a configuration adds blocks, which start as the identity, to the one before.
 
     Raises:
-        ConfigError: it differs in anything else.
+        ConfigError: it differs in anything else but what is `free`.
     """
     sizes: dict[str, Any] = config.to_dict()
     for name in sorted(sizes.keys() | before.keys()):
         old, new = before.get(name), sizes.get(name)
-        if old == new:
+        if old == new or name in free:
             continue
         if name.endswith("_blocks") and old is not None and new is not None and new > old:
             continue

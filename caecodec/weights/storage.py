@@ -164,12 +164,14 @@ def _check_size(weights: Weights) -> None:
         num_values = 2 * config.kernel_size**2 * sum(one * two for one, two in pairwise(widths))
     else:
         outer, inner = config.encoder_blocks + config.decoder_blocks, 2 * config.latent_blocks
-        num_tensors = 10 * (outer + inner)
-        num_values = 6 * (
-            outer * config.channels**2
-            + inner * config.latent_channels**2
-            + 3 * config.hyper_channels**2
-            + config.context_channels**2
+        wide_outer = config.num_wide("encoder_blocks") + config.num_wide("decoder_blocks")
+        wide_inner = 2 * config.num_wide("latent_blocks")
+        num_tensors = 6 * (outer + inner) + 4 * (wide_outer + wide_inner)
+        num_values = (
+            (2 * outer + 4 * wide_outer) * config.channels**2
+            + (2 * inner + 4 * wide_inner) * config.latent_channels**2
+            + 18 * config.hyper_channels**2
+            + 6 * config.context_channels**2
         )
     if len(weights.tensors) < num_tensors or weights.num_parameters < num_values:
         raise ModelError(
