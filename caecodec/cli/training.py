@@ -80,6 +80,11 @@ def run(
                 f"{trainer.step} steps in {trainer.seconds / 60:.1f} minutes, "
                 f"{trainer.skipped} skipped for gradients that were not finite"
             )
+            if trainer.dead_branches:
+                say(
+                    f"{len(trainer.dead_branches)} branches are straight lines, work for nothing: "
+                    + ", ".join(trainer.dead_branches)
+                )
             _export(checkpoint, images, out)
             _draw(out, images)
 

@@ -46,7 +46,9 @@ def read_branches(model: nn.Module, x: Tensor, quality: Tensor) -> list[BranchRe
         model(x, quality)
     readings = []
     for name, block in blocks.items():
-        branches = {"mix": (block.mix_in, block.mix_space, block.mix_out)}
+        branches: dict[str, tuple[nn.Conv2d, ...]] = {
+            "mix": (block.mix_in, block.mix_space, block.mix_out)
+        }
         if block.expand is not None and block.contract is not None:
             branches["wide"] = (block.expand, block.contract)
         for kind, (entry, *rest) in branches.items():

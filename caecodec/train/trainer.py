@@ -17,10 +17,11 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from caecodec.config import AnyConfig, rd_lambda
+from caecodec.config import MAX_QUALITY, AnyConfig, rd_lambda
 from caecodec.errors import ConfigError, ModelError
 from caecodec.memory import keep_freed
 from caecodec.nn.autoencoder import Estimate
+from caecodec.train.branches import DEAD, read_branches
 from caecodec.train.checkpoint import Checkpoint, load_checkpoint
 from caecodec.train.data import Crops, at_least
 from caecodec.train.recipes import bfloat16_is_native, recipe_for
@@ -103,6 +104,7 @@ class Trainer:
         self.model = self.recipe.build()
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.warm_up_from = 0
+        self.dead_branches: list[str] = []
         restored = load_checkpoint(checkpoint_path) if resume else None
         # crops after a resume must not repeat those before it, nor those of other processes
         seed = [settings.seed, self.rank, restored.step if restored else 0]
@@ -133,8 +135,8 @@ class Trainer:
     def run(self, budget: Budget, display: Display | None = None) -> None:
         """Train until the budget is spent; an interrupt saves a checkpoint and goes on upwards.
 
-        Writes `<checkpoint>.csv` (training) and `<checkpoint>.valid.csv` (validation) beside the
-        checkpoint.
+        Writes `<checkpoint>.csv` (training), `<checkpoint>.valid.csv` (validation) and
+        `<checkpoint>.branches.csv` (what each residual branch does) beside the checkpoint.
         """
         keep_freed()
         started = time.monotonic() - self.seconds
@@ -171,10 +173,11 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> None:
-        """Append the averaged weights' estimated rate and PSNR on validation images to a CSV."""
+        """Append to CSVs what the averaged weights do on validation images, and their branches."""
         if not self.valid_images:
             return
         model = self.average.module.eval()
+        self._read_branches(model)
         for quality in VALID_QUALITIES:
             rates, psnrs = [], []
             for image in self.valid_images:
@@ -186,6 +189,20 @@ class Trainer:
             row = (self.step, f"{self.seconds:.0f}", quality)
             means = (sum(values) / len(values) for values in (rates, psnrs))
             self._append(".valid.csv", VALID_COLUMNS, (*row, *(f"{mean:.4f}" for mean in means)))
+
+    def _read_branches(self, model: nn.Module) -> None:
+        side = min(min(image.shape[1:]) for image in self.valid_images) // VALID_MULTIPLE
+        parts = [
+            image[:, : side * VALID_MULTIPLE, : side * VALID_MULTIPLE]
+            for image in self.valid_images
+        ]
+        x = torch.stack(parts).to(self.device).float().div(255)
+        quality = torch.linspace(0, MAX_QUALITY, len(parts), device=self.device)
+        readings = read_branches(model, x.contiguous(memory_format=torch.channels_last), quality)
+        for name, output, bend in readings:
+            row = (self.step, name, f"{output:.6f}", f"{bend:.6f}")
+            self._append(".branches.csv", BRANCH_COLUMNS, row)
+        self.dead_branches = [reading.name for reading in readings if reading.bend < DEAD]
 
     def _train_step(self, fraction: float) -> tuple[Estimate, Tensor]:
         settings = self.settings
@@ -280,6 +297,7 @@ class Trainer:
 
 LOG_COLUMNS = ("step", "seconds", "loss", "y_bpp", "z_bpp", "psnr", "skipped")
 VALID_COLUMNS = ("step", "seconds", "quality", "bpp", "psnr")
+BRANCH_COLUMNS = ("step", "branch", "output", "bend")
 
 
 @contextlib.contextmanager
