@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def image_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def toy_toml(tmp_path: Path) -> Path:
     path = tmp_path / "toy.toml"
-    model = "".join(f"{name} = {value!r}\n" for name, value in CONFIG.to_dict().items())
+    model = "".join(f"{name} = {json.dumps(value)}\n" for name, value in CONFIG.to_dict().items())
     path.write_text(f"[model]\n{model}\n[train]\nbatch_size = 4\ncrop_size = 64\npca_crops = 8\n")
     return path
 

@@ -22,7 +22,7 @@ _OPSIN = (
     (0.24342268924547819, 0.20476744424496821, 0.55180986650955360),
 )
 _OPSIN_BIAS = 0.0037930732552754493
-_TINY = 1e-16
+_TINY = 1e-24
 X, Y, B = range(3)
 """Channels of the colour space: red against green, light, blue."""
 

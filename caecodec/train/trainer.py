@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import gc
 import os
@@ -17,22 +16,20 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from caecodec.config import MAX_QUALITY, AnyConfig, rd_lambda
+from caecodec.config import AnyConfig, rd_lambda
 from caecodec.errors import ConfigError, ModelError
 from caecodec.memory import keep_freed
 from caecodec.nn.autoencoder import Estimate
-from caecodec.train.branches import DEAD, read_branches
+from caecodec.train.branches import DEAD
 from caecodec.train.checkpoint import Checkpoint, load_checkpoint
-from caecodec.train.data import Crops, at_least
+from caecodec.train.data import Crops
+from caecodec.train.log import Log
 from caecodec.train.recipes import bfloat16_is_native, recipe_for
 from caecodec.train.settings import LoopSettings
 from caecodec.train.thaw import CHANGES_AT_START, thaw
+from caecodec.train.validation import chosen_images, rates_and_psnrs, readings_of
 from caecodec.weights.storage import Weights
 
-VALID_QUALITIES = (10.0, 50.0, 90.0)
-VALID_IMAGES = 8
-VALID_MULTIPLE = 64
-"""Sides of validation images are cut to multiples of it, in pixels."""
 LOG_EVERY = 20
 
 
@@ -99,8 +96,8 @@ class Trainer:
             )
         torch.manual_seed(settings.seed)
         self.recipe = recipe_for(model_config, settings)
-        chosen = (valid_images or [])[:VALID_IMAGES]
-        self.valid_images = [at_least(image, VALID_MULTIPLE) for image in chosen]
+        self.log = Log(checkpoint_path)
+        self.valid_images = chosen_images(valid_images or [])
         self.model = self.recipe.build()
         self.step, self.seconds, self.skipped = 0, 0.0, 0
         self.warm_up_from = 0
@@ -171,37 +168,17 @@ class Trainer:
             skipped=self.skipped,
         ).save(self.checkpoint_path)
 
-    @torch.no_grad()
     def validate(self) -> None:
-        """Append to CSVs what the averaged weights do on validation images, and their branches."""
+        """Append to the logs what the averaged weights do on validation images."""
         if not self.valid_images:
             return
         model = self.average.module.eval()
-        self._read_branches(model)
-        for quality in VALID_QUALITIES:
-            rates, psnrs = [], []
-            for image in self.valid_images:
-                height, width = (side - side % VALID_MULTIPLE for side in image.shape[1:])
-                x = image[None, :, :height, :width].to(self.device).float().div(255)
-                estimate = model(x, torch.tensor([quality], device=self.device))
-                rates.append(_bits(estimate).item() / (height * width))
-                psnrs.append(-10 * estimate.mse.log10().item())
-            row = (self.step, f"{self.seconds:.0f}", quality)
-            means = (sum(values) / len(values) for values in (rates, psnrs))
-            self._append(".valid.csv", VALID_COLUMNS, (*row, *(f"{mean:.4f}" for mean in means)))
-
-    def _read_branches(self, model: nn.Module) -> None:
-        side = min(min(image.shape[1:]) for image in self.valid_images) // VALID_MULTIPLE
-        parts = [
-            image[:, : side * VALID_MULTIPLE, : side * VALID_MULTIPLE]
-            for image in self.valid_images
-        ]
-        x = torch.stack(parts).to(self.device).float().div(255)
-        quality = torch.linspace(0, MAX_QUALITY, len(parts), device=self.device)
-        readings = read_branches(model, x.contiguous(memory_format=torch.channels_last), quality)
+        for quality, bpp, psnr in rates_and_psnrs(model, self.valid_images, self.device):
+            row = (self.step, f"{self.seconds:.0f}", quality, f"{bpp:.4f}", f"{psnr:.4f}")
+            self.log.append("valid", row)
+        readings = readings_of(model, self.valid_images, self.device)
         for name, output, bend in readings:
-            row = (self.step, name, f"{output:.6f}", f"{bend:.6f}")
-            self._append(".branches.csv", BRANCH_COLUMNS, row)
+            self.log.append("branches", (self.step, name, f"{output:.6f}", f"{bend:.6f}"))
         self.dead_branches = [reading.name for reading in readings if reading.bend < DEAD]
 
     def _train_step(self, fraction: float) -> tuple[Estimate, Tensor]:
@@ -244,20 +221,9 @@ class Trainer:
                 display(status)
             if self.step % LOG_EVERY == 0:
                 row = (self.step, f"{self.seconds:.1f}", f"{status.loss:.4f}", f"{y_bpp:.4f}")
-                self._append(
-                    ".csv", LOG_COLUMNS, (*row, f"{z_bpp:.4f}", f"{psnr:.3f}", self.skipped)
-                )
+                self.log.append("training", (*row, f"{z_bpp:.4f}", f"{psnr:.3f}", self.skipped))
         if self.step % self.settings.valid_every == 0:
             self.validate()
-
-    def _append(self, suffix: str, columns: tuple[str, ...], row: tuple[object, ...]) -> None:
-        path = self.checkpoint_path.with_name(self.checkpoint_path.name + suffix)
-        is_new = not path.exists()
-        with path.open("a", newline="") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            if is_new:
-                writer.writerow(columns)
-            writer.writerow(row)
 
     def _restore(self, checkpoint: Checkpoint, *, from_average: bool) -> None:
         """Take over a checkpoint's state, but for optimisers whose weights are not the same."""
@@ -293,11 +259,6 @@ class Trainer:
         shared = torch.tensor(fraction, device=self.device)
         distributed.broadcast(shared, 0)
         return shared.item()
-
-
-LOG_COLUMNS = ("step", "seconds", "loss", "y_bpp", "z_bpp", "psnr", "skipped")
-VALID_COLUMNS = ("step", "seconds", "quality", "bpp", "psnr")
-BRANCH_COLUMNS = ("step", "branch", "output", "bend")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,114 @@
+"""The visual distortion, against the metric that it takes after."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from make_golden import CONFIG, PHOTO, SETTINGS, synthetic_image
+from PIL import Image
+from ssimulacra2 import compute_ssimulacra2
+
+from caecodec.errors import ConfigError
+from caecodec.nn.distortions import MSE_SHARE, squared_error, visual
+from caecodec.nn.ssimulacra2 import ssimulacra2_score, ssimulacra2_sum
+from caecodec.train.settings import TrainSettings
+from caecodec.train.trainer import Budget, Trainer
+
+
+def tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
+
+
+def score(image: torch.Tensor, other: torch.Tensor) -> float:
+    return ssimulacra2_score(ssimulacra2_sum(image, other)).item()
+
+
+@pytest.mark.parametrize(
+    ("codec", "quality"), [("JPEG", 15), ("JPEG", 60), ("JPEG", 95), ("AVIF", 25), ("AVIF", 75)]
+)
+def test_the_score_is_within_1_of_the_reference_implementation(
+    codec: str, quality: int, tmp_path: Path
+) -> None:
+    with Image.open(PHOTO) as photo:
+        original = photo.convert("RGB")
+    stream = io.BytesIO()
+    original.save(stream, codec, quality=quality)
+    with Image.open(stream) as coded:
+        distorted = coded.convert("RGB")
+    for name, image in (("a", original), ("b", distorted)):
+        image.save(tmp_path / f"{name}.png")
+    expected = compute_ssimulacra2(str(tmp_path / "a.png"), str(tmp_path / "b.png"))
+    assert score(tensor(original), tensor(distorted)) == pytest.approx(expected, abs=1)
+
+
+def test_equal_images_score_100_and_have_finite_gradients() -> None:
+    x = torch.from_numpy(synthetic_image(128, 112, 1)).permute(2, 0, 1)[None] / 255
+    x_hat = x.clone().requires_grad_()
+    total = ssimulacra2_sum(x, x_hat)
+    total.sum().backward()
+    assert ssimulacra2_score(total).item() == pytest.approx(100, abs=0.5)
+    assert x_hat.grad is not None
+    assert x_hat.grad.isfinite().all()
+
+
+def test_each_image_of_a_batch_has_its_own_sum() -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand((3, 3, 128, 128), generator=random)
+    x_hat = (x + torch.tensor([0.0, 0.02, 0.1])[:, None, None, None]).clamp(0, 1)
+    together = ssimulacra2_sum(x, x_hat)
+    alone = torch.cat(
+        [ssimulacra2_sum(*pair) for pair in zip(x[:, None], x_hat[:, None], strict=True)]
+    )
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert together.diff().min() > 0
+
+
+def test_a_step_against_the_gradient_looks_better() -> None:
+    x = torch.from_numpy(synthetic_image(128, 128, 2)).permute(2, 0, 1)[None] / 255
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    x_hat = (x + 0.05 * noise).requires_grad_()
+    before = ssimulacra2_sum(x, x_hat)
+    before.sum().backward()
+    assert x_hat.grad is not None
+    step = 0.01 * x_hat.grad / x_hat.grad.square().mean().sqrt()
+    with torch.no_grad():
+        assert ssimulacra2_sum(x, x_hat - step).item() < before.item()
+
+
+def test_the_visual_distortion_is_partly_the_squared_error() -> None:
+    x = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0))
+    x_hat = (x + 0.03).clamp(0, 1)
+    assert (visual(x_hat, x) > MSE_SHARE * squared_error(x_hat, x)).all()
+    assert visual(x, x).max() < 1e-6
+
+
+def test_training_counts_the_distortion_of_its_settings(tmp_path: Path) -> None:
+    images = [torch.from_numpy(synthetic_image(128, 128, n)).permute(2, 0, 1) for n in range(3)]
+    settings = dataclasses.replace(
+        SETTINGS, distortion="visual", crop_size=128, batch_size=2, pca_crops=8
+    )
+    trainer = Trainer(CONFIG, settings, images=images, checkpoint_path=tmp_path / "run.ckpt")
+    trainer.run(Budget(steps=2))
+    assert trainer.model.distortion_of is visual
+    assert trainer.skipped == 0
+    x = torch.stack(images[:2]) / 255
+    estimate = trainer.model.eval()(x, torch.tensor([10.0, 90.0]))
+    assert not torch.equal(estimate.distortion, estimate.mse)
+    trainer.model.distortion_of = squared_error
+    plain = trainer.model(x, torch.tensor([10.0, 90.0]))
+    assert torch.equal(plain.distortion, plain.mse)
+    torch.testing.assert_close(plain.mse, estimate.mse)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"distortion": "vmaf"}, "mse, visual"), ({"distortion": "visual", "crop_size": 64}, "128")],
+)
+def test_bad_distortions_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainSettings(**fields)  # type: ignore[arg-type]
