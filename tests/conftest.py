@@ -1,11 +1,12 @@
 """What many tests share: the toy model, a classic toy and small pictures."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from make_golden import TOY, synthetic_image
+from make_golden import CONFIG, SETTINGS, TOY, synthetic_image
 from PIL import Image
 
 from caecodec.codec import Codec
@@ -13,6 +14,16 @@ from caecodec.config import ClassicConfig
 from caecodec.train.export import export
 from caecodec.train.settings import ClassicSettings
 from caecodec.train.trainer import Budget, Trainer
+from caecodec.weights.storage import Weights, load_weights
+
+LEAN = dataclasses.replace(CONFIG, decoder_wide=0, block_tables=True, activation="hardswish")
+
+
+def toy_images(count: int = 6, size: int = 96) -> list[torch.Tensor]:
+    return [
+        torch.from_numpy(synthetic_image(size, size, seed)).permute(2, 0, 1)
+        for seed in range(count)
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +59,31 @@ def photo_path(photo: np.ndarray, tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     Image.fromarray(photo).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def plain_weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """A toy model with every wide branch, hardly trained: all of them are straight lines."""
+    folder = tmp_path_factory.mktemp("plain")
+    settings = dataclasses.replace(SETTINGS, pca_crops=16)
+    trainer = Trainer(CONFIG, settings, images=toy_images(), checkpoint_path=folder / "run.ckpt")
+    trainer.run(Budget(steps=4))
+    export(folder / "run.ckpt", toy_images(), folder / "plain.safetensors", num_crops=8)
+    return load_weights(folder / "plain.safetensors")
+
+
+@pytest.fixture(scope="session")
+def lean(tmp_path_factory: pytest.TempPathFactory, plain_weights: Weights) -> Codec:
+    """A lean toy model that went on from it."""
+    folder = tmp_path_factory.mktemp("lean")
+    settings = dataclasses.replace(SETTINGS, vector_learning_rate=0.05)
+    trainer = Trainer(
+        LEAN,
+        settings,
+        images=toy_images(),
+        checkpoint_path=folder / "run.ckpt",
+        start=plain_weights,
+    )
+    trainer.run(Budget(steps=12))
+    export(folder / "run.ckpt", toy_images(), folder / "lean.safetensors", num_crops=8)
+    return Codec(folder / "lean.safetensors")

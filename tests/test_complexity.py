@@ -11,6 +11,8 @@ CONFIGS = [
     ModelConfig(),
     ModelConfig(channels=24, latent_channels=32, hyper_channels=8, context_channels=16,
                 encoder_blocks=1, decoder_blocks=2, latent_blocks=3, quality_anchors=3),
+    ModelConfig(channels=24, latent_channels=32, hyper_channels=8, context_channels=16,
+                decoder_blocks=3, decoder_wide=2, block_tables=True),
 ]  # fmt: skip
 
 

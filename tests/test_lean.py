@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_golden import CONFIG, SETTINGS, synthetic_image
+from conftest import LEAN, toy_images
+from make_golden import CONFIG, synthetic_image
 from typer.testing import CliRunner
 
 from caecodec.cli.app import app
@@ -22,43 +23,8 @@ from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.layers import Block, Fp32Conv2d, QualityConv2d
 from caecodec.tiles import Region, TileGrid
 from caecodec.train.branches import DEAD, read_branches
-from caecodec.train.export import export
 from caecodec.train.thaw import thaw
-from caecodec.train.trainer import Budget, Trainer
-from caecodec.weights.storage import Weights, load_weights
-
-LEAN = dataclasses.replace(CONFIG, decoder_wide=0, block_tables=True, activation="hardswish")
-
-
-def images(count: int = 6, size: int = 96) -> list[torch.Tensor]:
-    return [
-        torch.from_numpy(synthetic_image(size, size, seed)).permute(2, 0, 1)
-        for seed in range(count)
-    ]
-
-
-@pytest.fixture(scope="module")
-def plain_weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    """A toy model with every wide branch, hardly trained: all of them are straight lines."""
-    folder = tmp_path_factory.mktemp("plain")
-    settings = dataclasses.replace(SETTINGS, pca_crops=16)
-    trainer = Trainer(CONFIG, settings, images=images(), checkpoint_path=folder / "run.ckpt")
-    trainer.run(Budget(steps=4))
-    export(folder / "run.ckpt", images(), folder / "plain.safetensors", num_crops=8)
-    return load_weights(folder / "plain.safetensors")
-
-
-@pytest.fixture(scope="module")
-def lean(tmp_path_factory: pytest.TempPathFactory, plain_weights: Weights) -> Codec:
-    """A lean toy model that went on from it."""
-    folder = tmp_path_factory.mktemp("lean")
-    settings = dataclasses.replace(SETTINGS, vector_learning_rate=0.05)
-    trainer = Trainer(
-        LEAN, settings, images=images(), checkpoint_path=folder / "run.ckpt", start=plain_weights
-    )
-    trainer.run(Budget(steps=12))
-    export(folder / "run.ckpt", images(), folder / "lean.safetensors", num_crops=8)
-    return Codec(folder / "lean.safetensors")
+from caecodec.weights.storage import Weights
 
 
 def thawed(config: ModelConfig, weights: Weights) -> MainAutoencoder:
@@ -69,7 +35,7 @@ def thawed(config: ModelConfig, weights: Weights) -> MainAutoencoder:
 
 def test_a_lean_model_starts_as_the_same_function(plain_weights: Weights) -> None:
     config = dataclasses.replace(LEAN, activation="silu")
-    x = torch.stack(images(2, 128)).float() / 255
+    x = torch.stack(toy_images(2, 128)).float() / 255
     quality = torch.tensor([20.0, 80.0])
     models = [thawed(own, plain_weights) for own in (CONFIG, config)]
     with torch.inference_mode():
@@ -79,7 +45,7 @@ def test_a_lean_model_starts_as_the_same_function(plain_weights: Weights) -> Non
 
 
 def test_hardswish_starts_near_silu(plain_weights: Weights) -> None:
-    x = torch.stack(images(2, 128)).float() / 255
+    x = torch.stack(toy_images(2, 128)).float() / 255
     quality = torch.tensor([20.0, 80.0])
     models = [thawed(own, plain_weights) for own in (CONFIG, LEAN)]
     with torch.inference_mode():
@@ -183,7 +149,7 @@ def test_readings_tell_a_straight_branch_from_a_bent_one() -> None:
         torch.nn.init.normal_(block.expand.weight, std=scale)
         torch.nn.init.normal_(block.contract.weight)
         torch.nn.init.normal_(model.synthesis.up.weight)
-    x = torch.stack(images(2, 128)).float() / 255
+    x = torch.stack(toy_images(2, 128)).float() / 255
     readings = {own.name: own for own in read_branches(model, x, torch.tensor([30.0, 60.0]))}
     assert readings["synthesis.blocks.0.wide"].bend < DEAD
     assert readings["synthesis.blocks.1.wide"].bend > 100 * DEAD
