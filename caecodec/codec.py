@@ -25,6 +25,7 @@ from caecodec.decompression import Decoder, Decompression
 from caecodec.effort import SymbolSearch, flat
 from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import ConfigError, FormatError, UnknownModelError
+from caecodec.memory import keep_freed
 from caecodec.metrics import MAX_LEVEL
 from caecodec.nn.architectures import build_model
 from caecodec.pixels import ImageLike, Pixels, decode_alpha, with_alpha
@@ -37,6 +38,8 @@ from caecodec.weights.storage import Weights, find_weights
 Crop = tuple[int, int, int, int]
 """x, y, width and height of a part of an image, in pixels."""
 
+KEPT_BYTES = 2**26
+"""Memory that stays with the process between layers and images."""
 TILE_SIZE = 64
 """Side of a tile in units of 16 pixels: 1024 pixels."""
 
@@ -65,6 +68,7 @@ class Codec:
             ConfigError: a tile size that the format does not have.
         """
         weights = model if isinstance(model, Weights) else find_weights(model)
+        keep_freed(KEPT_BYTES)
         self.weights = weights
         self.digest = weights.digest
         self.tables = weights.tables()

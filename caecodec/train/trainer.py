@@ -31,6 +31,7 @@ from caecodec.train.validation import chosen_images, rates_and_psnrs, readings_o
 from caecodec.weights.storage import Weights
 
 LOG_EVERY = 20
+KEPT_BYTES = 2**31 - 1
 
 
 class Status(NamedTuple):
@@ -135,7 +136,7 @@ class Trainer:
         Writes `<checkpoint>.csv` (training), `<checkpoint>.valid.csv` (validation) and
         `<checkpoint>.branches.csv` (what each residual branch does) beside the checkpoint.
         """
-        keep_freed()
+        keep_freed(KEPT_BYTES)
         started = time.monotonic() - self.seconds
         saved = self.seconds
         self.runner = _runner(self.model, self.device, self.world)
