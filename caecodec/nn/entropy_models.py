@@ -147,9 +147,7 @@ class MeanContext(nn.Module):
             config.context_channels,
         )
         self.first = Fp32Conv2d(hyper, latent, 1)
-        self.enter = nn.ModuleList(
-            Fp32Conv2d(latent + hyper, width, 1) for _ in range(NUM_STEPS - 1)
-        )
+        self.enter = nn.ModuleList(Conv2d(latent + hyper, width, 1) for _ in range(NUM_STEPS - 1))
         self.spread = Fp32Conv2d(width, width, 3, padding=1, groups=width)
         self.block = Block(width, activation=config.activation)
         self.leave = Fp32Conv2d(width, latent, 1)
