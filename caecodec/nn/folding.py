@@ -64,8 +64,11 @@ class Frame(NamedTuple):
 def fold(model: MainAutoencoder) -> None:
     """Fold the straight branches of both transforms, in place.
 
-    What the branches see is taken from a test card.
+    What the branches see is taken from a test card. A model that was trained without idle branches
+    stays as it is.
     """
+    if model.config.decoder_wide is not None:
+        return
     analysis, synthesis = model.analysis, model.synthesis
     parts = [
         [block for block in blocks if isinstance(block, Block)]
