@@ -51,6 +51,7 @@ ALL_CURVES = [
     "jp2",
     "jxl",
     "avif",
+    "avif-psnr",
 ]
 
 
@@ -102,6 +103,17 @@ def test_each_codec_has_the_curves_and_qualities_that_it_names() -> None:
     assert [codec.name for codec in codecs if codec.is_lossless] == ["png"]
     assert len(codecs[11].qualities) == 1
     assert all(list(codec.qualities) == sorted(set(codec.qualities)) for codec in codecs)
+
+
+def test_avif_tuned_for_psnr_is_coded_at_4_4_4_and_the_default_at_4_2_0(
+    images: list[tuple[str, Image.Image]],
+) -> None:
+    subsampling = {}
+    for codec in make_codecs(["avif", "avif-psnr"]):
+        data = codec.encode(images[0][1], 60)
+        flags = data[data.index(b"av1C") + 6]  # of AV1CodecConfigurationRecord, third byte
+        subsampling[codec.name] = flags >> 2 & 3
+    assert subsampling == {"avif": 3, "avif-psnr": 0}
 
 
 def test_given_qualities_replace_those_of_every_lossy_codec() -> None:

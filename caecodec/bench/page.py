@@ -17,7 +17,14 @@ from caecodec.bench.equal_size import Version
 from caecodec.bench.plot import label_of
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_NATIVE = {"jpeg": "jpeg", "jpeg-444": "jpeg", "mozjpeg": "jpeg", "webp": "webp", "avif": "avif"}
+_NATIVE = {
+    "jpeg": "jpeg",
+    "jpeg-444": "jpeg",
+    "mozjpeg": "jpeg",
+    "webp": "webp",
+    "avif": "avif",
+    "avif-psnr": "avif",
+}
 """Codecs whose files a browser shows itself, and their MIME subtypes."""
 
 

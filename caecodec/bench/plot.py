@@ -47,6 +47,7 @@ _STYLES = {
     },
     "classic": _Style("classic autoencoder", "#bc4c00", "v"),
     "avif": _Style("AVIF", "#0969da", "s"),
+    "avif-psnr": _Style("AVIF, tuned for PSNR", "#54aeff", "s"),
     "jxl": _Style("JPEG XL", "#8250df", "P"),
     "webp": _Style("WebP", "#1a7f37", "^"),
     "jp2": _Style("JPEG 2000", "#bf8700", "X"),

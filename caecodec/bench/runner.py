@@ -23,7 +23,7 @@ from caecodec.pixels import IMAGE_SUFFIXES
 
 MS_SSIM_LIMIT = 160
 """MS-SSIM needs more pixels than this on each side: an 11-tap window after four halvings."""
-BD_ANCHORS = ("jpeg", "webp", "avif", "cae-e1")
+BD_ANCHORS = ("jpeg", "webp", "avif", "avif-psnr", "cae-e1")
 """The codecs that others are compared with."""
 BD_CAE_QUALITIES = CAE_QUALITIES[1:-1]
 """caecodec's default qualities that its BD-rate uses: 10 to 90, without the knob's two ends."""

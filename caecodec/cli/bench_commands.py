@@ -13,7 +13,8 @@ from caecodec.cli.options import Force, Model
 from caecodec.errors import ConfigError
 
 CODECS_HELP = (
-    "Of cae, cae-e1 to cae-e9 (efforts), classic, png, jpeg, mozjpeg, webp, jp2, jxl, avif."
+    "Of cae, cae-e1 to cae-e9 (efforts), classic, png, jpeg, mozjpeg, webp, jp2, jxl, avif, "
+    "avif-psnr."
 )
 Bpp = Annotated[
     float, typer.Option(min=0.01, help="Bits a pixel of the files that are shown side by side.")
