@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from caecodec.bench.runner import Record, bd_rates, load_dataset, summarize
+from caecodec.bench.bd_rate import bd_rates
+from caecodec.bench.runner import Record, load_dataset, summarize
 from caecodec.codec import Codec
 from caecodec.metrics import psnr
 

@@ -20,6 +20,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from rich.console import Console
 
+from caecodec.bench.bd_rate import bd_matrix, bd_rates
 from caecodec.bench.codecs import (
     CAE_QUALITIES,
     CODEC_NAMES,
@@ -31,8 +32,6 @@ from caecodec.bench.report import format_table, write_results
 from caecodec.bench.runner import (
     Point,
     Record,
-    bd_matrix,
-    bd_rates,
     load_dataset,
     run_benchmark,
     summarize,

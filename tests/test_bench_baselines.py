@@ -23,9 +23,10 @@ from caecodec.bench.baselines import (
     is_kodak,
     load_baselines,
 )
+from caecodec.bench.bd_rate import bd_matrix
 from caecodec.bench.plot import plot_rd
 from caecodec.bench.report import format_table, write_results
-from caecodec.bench.runner import Point, Record, bd_matrix
+from caecodec.bench.runner import Point, Record
 from caecodec.cli.benchmark import run
 from caecodec.errors import ConfigError
 

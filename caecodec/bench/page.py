@@ -67,9 +67,25 @@ def write_page(
     path.write_text(page, encoding="utf-8")
 
 
-def svg_section(svg: str) -> str:
-    """Return an SVG file as a part of a page."""
-    return f'<div class="plot">{svg[svg.index("<svg") :]}</div>'
+def svg_section(svg: str, name: str) -> str:
+    """Return an SVG file as a part of a page; `name` keeps its ids apart from those of others."""
+    own = svg[svg.index("<svg") :]
+    for mark in ('id="', 'href="#', "url(#"):
+        own = own.replace(mark, f"{mark}{name}-")
+    return f'<div class="plot">{own}</div>'
+
+
+def tabs_section(parts: Mapping[str, str]) -> str:
+    """Return parts of a page of which one is seen at a time, chosen by its label."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    buttons = "".join(
+        f'<input type="radio" name="tab" id="tab-{number}"{" checked" * (not number)}>'
+        f'<label for="tab-{number}">{html.escape(label)}</label>'
+        for number, label in enumerate(parts)
+    )
+    bodies = "".join(f'<div class="tab">{body}</div>' for body in parts.values())
+    return f'<div class="tabs">{buttons}{bodies}</div>'
 
 
 def table_section(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

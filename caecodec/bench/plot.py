@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from caecodec.bench.baselines import Baseline, Comparison
+from caecodec.bench.bd_rate import BD_ANCHORS, METRICS, BdMatrix, Metric
 from caecodec.bench.extras import import_extra
-from caecodec.bench.runner import BD_ANCHORS, BdMatrix, Point
+from caecodec.bench.runner import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,18 +82,26 @@ _RC_PARAMS = {
 
 
 def plot_rd(
-    points: Sequence[Point], bd: BdMatrix, *, title: str, comparisons: Sequence[Comparison] = ()
+    points: Sequence[Point],
+    bd: BdMatrix,
+    *,
+    title: str,
+    comparisons: Sequence[Comparison] = (),
+    metric: str = "psnr",
 ) -> Figure:
-    """Draw PSNR over rate, one line per lossy codec, caecodec's in front.
+    """Draw a metric over rate, one line per lossy codec, caecodec's in front.
 
     The rate axis is logarithmic: a horizontal distance is a ratio of file sizes, as in BD-rate. It
     spans what was measured; published curves are dashed and cut off where they leave it.
 
     Args:
-        points: as from `summarize`; those without loss are left out.
-        bd: as from `bd_matrix`; the first of BD_ANCHORS in it adds its BD-rates to the legend.
+        points: as from `summarize`; those without loss, and those without the metric, are left out.
+        bd: as from `bd_matrix` for this metric; the first of BD_ANCHORS in it adds its BD-rates to
+            the legend.
         title: the dataset and its number of images.
-        comparisons: published curves, and caecodec's BD-rates against them for their legend.
+        comparisons: published curves, and caecodec's BD-rates against them for their legend; by
+            PSNR alone.
+        metric: of METRICS.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -105,14 +114,15 @@ def plot_rd(
             facecolor="white",
         )
         axes = figure.add_subplot()
-        lossy = [point for point in points if math.isfinite(point.psnr)]
+        measure = METRICS[metric]
+        lossy = [point for point in points if math.isfinite(measure.value(point) or math.inf)]
         anchor = next((name for name in BD_ANCHORS if name in bd), None)
         rates = bd[anchor] if anchor else {}
         lines = [
-            _draw_curve(axes, codec, curve, suffix=_legend_suffix(codec, anchor, rates))
+            _draw_curve(axes, codec, curve, measure, suffix=_legend_suffix(codec, anchor, rates))
             for codec, curve in _by_codec(lossy).items()
         ]
-        _decorate(axes, lossy, title)
+        _decorate(axes, lossy, title, measure.label)
         if lossy:
             legend = _draw_legend(axes, lines, anchor)
             if comparisons:
@@ -124,16 +134,27 @@ def plot_rd(
 def write_plots(
     folder: Path,
     points: Sequence[Point],
-    bd: BdMatrix,
+    matrices: Mapping[str, BdMatrix],
     *,
     title: str,
     comparisons: Sequence[Comparison] = (),
 ) -> None:
-    """Write `plot_rd` as rd.svg and rd.png; the same input gives the same bytes."""
-    figure = plot_rd(points, bd, title=title, comparisons=comparisons)
-    with import_extra("matplotlib").rc_context(_RC_PARAMS):
-        figure.savefig(folder / "rd.svg", metadata={"Date": None})
-        figure.savefig(folder / "rd.png", metadata={"Software": None})
+    """Write `plot_rd` as rd.svg and rd.png by PSNR, and as rd-METRIC.svg by other metrics.
+
+    The same input gives the same bytes.
+    """
+    for metric, matrix in matrices.items():
+        published = comparisons if metric == "psnr" else ()
+        figure = plot_rd(points, matrix, title=title, comparisons=published, metric=metric)
+        with import_extra("matplotlib").rc_context(_RC_PARAMS):
+            figure.savefig(folder / plot_name(metric), metadata={"Date": None})
+            if metric == "psnr":
+                figure.savefig(folder / "rd.png", metadata={"Software": None})
+
+
+def plot_name(metric: str) -> str:
+    """Return the file of a metric's plot."""
+    return "rd.svg" if metric == "psnr" else f"rd-{metric}.svg"
 
 
 def label_of(codec: str) -> str:
@@ -154,12 +175,14 @@ def _by_codec(points: Iterable[Point]) -> dict[str, list[Point]]:
     return {codec: curves[codec] for codec in order if codec in curves}
 
 
-def _draw_curve(axes: Axes, codec: str, curve: Sequence[Point], *, suffix: str) -> Line2D:
+def _draw_curve(
+    axes: Axes, codec: str, curve: Sequence[Point], metric: Metric, *, suffix: str
+) -> Line2D:
     style = _style(codec)
     is_ours = codec == "cae"
     (line,) = axes.plot(
         [point.bpp for point in curve],
-        [point.psnr for point in curve],
+        [metric.value(point) or math.nan for point in curve],
         color=style.color,
         marker=style.marker,
         markersize=6 if is_ours else 4.5,
@@ -218,10 +241,10 @@ def _draw_legend(axes: Axes, lines: Sequence[Line2D], anchor: str | None) -> Leg
     return legend
 
 
-def _decorate(axes: Axes, points: Sequence[Point], title: str) -> None:
+def _decorate(axes: Axes, points: Sequence[Point], title: str, label: str) -> None:
     axes.set_title(f"Rate and distortion: {title}", loc="left", fontsize=13, fontweight="bold")
     axes.set_xlabel("rate, bits per pixel (logarithmic)")
-    axes.set_ylabel("RGB PSNR, dB")
+    axes.set_ylabel(label)
     axes.set_xscale("log")
     if points:
         rates = [point.bpp for point in points]

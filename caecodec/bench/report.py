@@ -15,12 +15,17 @@ from rich import box
 from rich.table import Table
 
 from caecodec.bench.baselines import Comparison
+from caecodec.bench.bd_rate import METRICS, BdMatrix, shared_ranges
 from caecodec.bench.plot import write_plots
-from caecodec.bench.runner import BdMatrix, Point, Record
+from caecodec.bench.runner import Point, Record
 
 
 def format_table(
-    points: Sequence[Point], bd: BdMatrix, comparisons: Sequence[Comparison] = ()
+    points: Sequence[Point],
+    bd: BdMatrix,
+    comparisons: Sequence[Comparison] = (),
+    *,
+    others: Mapping[str, BdMatrix] | None = None,
 ) -> Table:
     """Lay out the points and, below them, the BD-rates for the terminal.
 
@@ -28,14 +33,16 @@ def format_table(
         points: as from `summarize`.
         bd: as from `bd_matrix`; when it is empty, so is its part of the table.
         comparisons: as from `compare`; likewise.
+        others: BD-rates by further metrics, by their names in METRICS; likewise.
 
     Returns:
-        A table without borders that holds one table to three.
+        A table without borders that holds one table or more.
     """
     layout = Table.grid(padding=(0, 0, 1, 0))
     layout.add_row(_points_table(points))
-    if bd:
-        layout.add_row(_bd_table(bd))
+    for metric, matrix in {"psnr": bd, **(others or {})}.items():
+        if matrix:
+            layout.add_row(_bd_table(matrix, metric))
     if comparisons:
         layout.add_row(_comparison_table(comparisons))
     return layout
@@ -49,8 +56,11 @@ def write_results(  # noqa: PLR0913 - all that a run gave
     *,
     metadata: dict[str, Any],
     comparisons: Sequence[Comparison] = (),
+    others: Mapping[str, BdMatrix] | None = None,
 ) -> None:
-    """Write results.csv, results.json, rd.svg and rd.png; the same input gives the same bytes.
+    """Write results.csv, results.json and plots; the same input gives the same bytes.
+
+    The plots are rd.svg and rd.png of PSNR, and for each further metric rd-METRIC.svg.
 
     Args:
         folder: made when missing; files of these names in it are replaced.
@@ -59,6 +69,8 @@ def write_results(  # noqa: PLR0913 - all that a run gave
         bd: "bd_rates" of results.json, percent by anchor and codec; null where there is none.
         metadata: "metadata" of results.json; its "dataset" is named in the plot's title.
         comparisons: "published" of results.json: label, source and BD-rates by published curve.
+        others: "bd_rates_by_metric" of results.json, as `bd` for each further metric, with the
+            range of values that both curves share, over which alone a BD-rate holds.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -69,6 +81,17 @@ def write_results(  # noqa: PLR0913 - all that a run gave
         "metadata": metadata,
         "points": [dataclasses.asdict(point) for point in points],
         "bd_rates": bd,
+        "bd_rates_by_metric": {
+            metric: {
+                anchor: {
+                    codec: {"percent": rate, "range": ranges.get(codec)}
+                    for codec, rate in rates.items()
+                }
+                for anchor, rates in matrix.items()
+                for ranges in (shared_ranges(points, anchor, metric=metric),)
+            }
+            for metric, matrix in (others or {}).items()
+        },
         "published": {
             item.baseline.name: {
                 "label": item.baseline.label,
@@ -83,7 +106,8 @@ def write_results(  # noqa: PLR0913 - all that a run gave
     num_images = len({record.image for record in records})
     images = f"{num_images} image{'' if num_images == 1 else 's'}"
     title = f"{metadata.get('dataset', 'dataset')}, {images}"
-    write_plots(folder, points, bd, title=title, comparisons=comparisons)
+    matrices = {"psnr": bd, **(others or {})}
+    write_plots(folder, points, matrices, title=title, comparisons=comparisons)
 
 
 def _points_table(points: Sequence[Point]) -> Table:
@@ -114,8 +138,8 @@ def _cells(point: Point) -> tuple[str, ...]:
     )
 
 
-def _bd_table(bd: BdMatrix) -> Table:
-    title = "BD-rate in %, negative is smaller"
+def _bd_table(bd: BdMatrix, metric: str) -> Table:
+    title = f"BD-rate in % at equal {METRICS[metric].label.split(',')[0]}, negative is smaller"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("codec")
     for anchor in bd:

@@ -1,10 +1,9 @@
-"""Measure codecs on images: rate, distortion and time of every file, their means, and BD-rates."""
+"""Measure codecs on images: rate, distortion and time of every file, and their means."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import math
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from caecodec.bench.codecs import CAE_QUALITIES, ImageCodec, is_cae
+from caecodec.bench.codecs import ImageCodec
 from caecodec.bench.extras import import_extra
 from caecodec.errors import ImageError
 from caecodec.metrics import MAX_LEVEL, psnr
@@ -23,15 +22,6 @@ from caecodec.pixels import IMAGE_SUFFIXES
 
 MS_SSIM_LIMIT = 160
 """MS-SSIM needs more pixels than this on each side: an 11-tap window after four halvings."""
-BD_ANCHORS = ("jpeg", "webp", "avif", "avif-psnr", "cae-e1")
-"""The codecs that others are compared with."""
-BD_CAE_QUALITIES = CAE_QUALITIES[1:-1]
-"""caecodec's default qualities that its BD-rate uses: 10 to 90, without the knob's two ends."""
-MIN_BD_POINTS = 4
-"""Fewest points of a curve that has a BD-rate."""
-
-BdMatrix = dict[str, dict[str, float | None]]
-"""BD-rate in percent by anchor, then by codec."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,49 +196,6 @@ def summarize(records: Iterable[Record]) -> list[Point]:
     return [_point(group) for group in groups.values()]
 
 
-def bd_rates(points: Iterable[Point], anchor: str = "jpeg") -> dict[str, float | None]:
-    """Return each lossy codec's BD-rate against an anchor, in percent.
-
-    The mean difference of log-rate at equal PSNR over the range of PSNR that both curves share;
-    negative means smaller files. A point that spends more bits for no more PSNR is left out, and so
-    is one without loss. With its default qualities, caecodec counts from BD_CAE_QUALITIES alone.
-
-    Args:
-        points: as from `summarize`.
-        anchor: name of a codec.
-
-    Returns:
-        Percent by codec, the anchor's own 0 included; None when either curve has fewer than
-        MIN_BD_POINTS points, when there is no such anchor, or when the curves do not overlap.
-
-    Raises:
-        ConfigError: bjontegaard is not installed.
-
-    Source: Bjontegaard, VCEG-M33, 2001, with Akima interpolation as in `bjontegaard.bd_rate`.
-    """
-    points = list(points)
-    return bd_rates_against(_curves(points).get(anchor, []), points)
-
-
-def bd_rates_against(
-    reference: Sequence[Point], points: Iterable[Point]
-) -> dict[str, float | None]:
-    """Return each lossy codec's BD-rate against a reference curve, by the rules of `bd_rates`.
-
-    Args:
-        reference: the points of one curve; they need not come from this benchmark.
-        points: as from `summarize`.
-    """
-    anchor = _rising(reference)
-    return {codec: _bd_rate(anchor, curve) for codec, curve in _curves(points).items()}
-
-
-def bd_matrix(points: Sequence[Point], anchors: Sequence[str] = BD_ANCHORS) -> BdMatrix:
-    """Return `bd_rates` against each of the anchors that the points hold."""
-    codecs = {point.codec for point in points}
-    return {anchor: bd_rates(points, anchor) for anchor in anchors if anchor in codecs}
-
-
 def _load_rgb(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
@@ -311,40 +258,3 @@ def _point(group: list[Record]) -> Point:
         decode_seconds_per_megapixel=statistics.median(decode),
         ssimulacra2=statistics.fmean(seen) if seen else None,
     )
-
-
-def _curves(points: Iterable[Point]) -> dict[str, list[Point]]:
-    """Group the points that a BD-rate uses by codec, rate and PSNR both rising."""
-    groups: dict[str, list[Point]] = {}
-    for point in points:
-        if math.isfinite(point.psnr):
-            groups.setdefault(point.codec, []).append(point)
-    for codec, group in groups.items():
-        if is_cae(codec) and {point.quality for point in group} == set(CAE_QUALITIES):
-            groups[codec] = [point for point in group if point.quality in BD_CAE_QUALITIES]
-    return {codec: _rising(group) for codec, group in groups.items()}
-
-
-def _rising(group: Iterable[Point]) -> list[Point]:
-    curve: list[Point] = []
-    for point in sorted(group, key=lambda point: (point.bpp, -point.psnr)):
-        if not curve or point.psnr > curve[-1].psnr:
-            curve.append(point)
-    return curve
-
-
-def _bd_rate(anchor: list[Point], test: list[Point]) -> float | None:
-    if min(len(anchor), len(test)) < MIN_BD_POINTS:
-        return None
-    if max(anchor[0].psnr, test[0].psnr) >= min(anchor[-1].psnr, test[-1].psnr):
-        return None
-    percent = import_extra("bjontegaard").bd_rate(
-        [point.bpp for point in anchor],
-        [point.psnr for point in anchor],
-        [point.bpp for point in test],
-        [point.psnr for point in test],
-        method="akima",
-        require_matching_points=False,
-        min_overlap=0,
-    )
-    return float(percent)

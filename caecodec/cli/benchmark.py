@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from math import isfinite
 from pathlib import Path
 from statistics import median
 
@@ -13,17 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from caecodec import __version__
 from caecodec.bench.baselines import KODAK_FILE, compare, is_kodak, load_baselines
+from caecodec.bench.bd_rate import METRICS, BdMatrix, bd_matrix
 from caecodec.bench.codecs import CLASSIC, ImageCodec, is_cae, library_versions, make_codecs
 from caecodec.bench.equal_size import at_equal_size
 from caecodec.bench.extras import import_extra
-from caecodec.bench.page import Picture, svg_section, table_section, write_page
-from caecodec.bench.plot import label_of
+from caecodec.bench.page import Picture, svg_section, table_section, tabs_section, write_page
+from caecodec.bench.plot import label_of, plot_name
 from caecodec.bench.report import bd_cells, format_table, write_results
 from caecodec.bench.runner import (
-    BdMatrix,
     Point,
     Record,
-    bd_matrix,
     load_dataset,
     run_benchmark,
     summarize,
@@ -34,6 +34,7 @@ from caecodec.errors import ConfigError
 from caecodec.pixels import open_image, take_apart
 
 _EXTRA_MODULES = ("matplotlib", "bjontegaard", "pytorch_msssim")
+_BD_HEADING = "<h3>BD-rate, percent: negative is smaller</h3>"
 
 
 def run(
@@ -74,6 +75,7 @@ def run(
     records = _measure(images, codecs, with_ssimulacra2=with_ssimulacra2)
     points = summarize(records)
     rates = bd_matrix(points)
+    others = {metric: bd_matrix(points, metric=metric) for metric in _others(points)}
     comparisons = compare(points, published)
     metadata = {
         "dataset": dataset.resolve().name,
@@ -85,20 +87,21 @@ def run(
         "baselines": baselines.name if baselines else None,
         **library_versions(names),
     }
-    write_results(out, records, points, rates, metadata=metadata, comparisons=comparisons)
+    write_results(
+        out, records, points, rates, metadata=metadata, comparisons=comparisons, others=others
+    )
     chosen = images[:: max(1, -(-len(images) // max(1, num_pictures)))][:num_pictures]
     _write_report(
         out / "report.html",
         title=f"caecodec on {metadata['dataset']}",
         sections=[
-            ("Rate and distortion", svg_section((out / "rd.svg").read_text(encoding="utf-8"))),
-            ("BD-rate, percent: negative is smaller", _bd_section(rates)),
+            ("Rate and distortion", _curves_section(out, {"psnr": rates, **others})),
             ("Median seconds per megapixel", _time_section(points)),
         ],
         pictures=_pictures(chosen, codecs, bits_per_pixel),
     )
-    Console(width=110).print(format_table(points, rates, comparisons))
-    say(f"wrote results.csv, results.json, rd.svg, rd.png and report.html in {out}")
+    Console(width=110).print(format_table(points, rates, comparisons, others=others))
+    say(f"wrote results.csv, results.json, plots and report.html in {out}")
 
 
 def compare_image(
@@ -174,6 +177,22 @@ def _write_report(
 ) -> None:
     subtitle = f"Files written and read back by caecodec {__version__}; PSNR over RGB."
     write_page(path, title=title, subtitle=subtitle, sections=sections, pictures=pictures)
+
+
+def _others(points: list[Point]) -> list[str]:
+    """Return the metrics besides PSNR that lossy points have."""
+    lossy = [point for point in points if isfinite(point.psnr)]
+    names = list(METRICS)[1:]
+    return [name for name in names if any(METRICS[name].value(one) is not None for one in lossy)]
+
+
+def _curves_section(out: Path, matrices: dict[str, BdMatrix]) -> str:
+    """Return plot and BD-rates by metric, one seen at a time."""
+    parts = {}
+    for metric, matrix in matrices.items():
+        plot = svg_section((out / plot_name(metric)).read_text(encoding="utf-8"), metric)
+        parts[METRICS[metric].label] = plot + _BD_HEADING + _bd_section(matrix)
+    return tabs_section(parts)
 
 
 def _bd_section(rates: BdMatrix) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from caecodec.bench.runner import Point, bd_rates_against
+from caecodec.bench.bd_rate import bd_rates_against
+from caecodec.bench.runner import Point
 from caecodec.errors import ConfigError
 
 KODAK_FILE = Path(__file__).parent / "kodak.json"
