@@ -56,7 +56,7 @@ def compress(
     Args:
         image: PIL image, or uint8 array (H, W), (H, W, 3) or (H, W, 4).
         quality: 0..100; 50 if neither it nor a target is given.
-        target: a size or a PSNR instead of a quality, such as `Target(num_bytes=50_000)`.
+        target: a size or a fidelity instead of a quality, such as `Target(num_bytes=50_000)`.
         effort: 1..9; more time for fewer bits at equal PSNR.
         model: name of a shipped model or path of a .safetensors file; loaded once per process.
 

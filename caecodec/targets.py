@@ -1,4 +1,4 @@
-"""Files of a wanted size or PSNR: a search over quality (layer 4)."""
+"""Files of a wanted size, PSNR or SSIMULACRA2: a search over quality (layer 4)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from caecodec.config import DEFAULT_EFFORT, MAX_QUALITY, Progress
 from caecodec.container import QUALITY_UNIT
 from caecodec.errors import ConfigError, TargetError
-from caecodec.metrics import psnr
-from caecodec.pixels import ImageLike, take_apart
+from caecodec.extras import import_extra
+from caecodec.metrics import psnr, ssimulacra2
+from caecodec.pixels import ImageLike, Pixels, take_apart
 
 if TYPE_CHECKING:
     from caecodec.codec import Codec
@@ -21,6 +22,8 @@ SIZE_SLACK = 0.01
 """The search stops at a size between (1 - SIZE_SLACK) of the target and the target."""
 PSNR_SLACK = 0.03
 """The search stops at a PSNR between the target and this much above it, in dB."""
+SEEN_SLACK = 0.3
+"""The same for SSIMULACRA2."""
 SECANT_STEPS = 8
 """Attempts after which the bracket is halved instead."""
 MAX_UNITS = round(MAX_QUALITY * QUALITY_UNIT)
@@ -30,26 +33,40 @@ SEARCH_EFFORT = 3
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a file shall reach: exactly one of the three.
+    """What a file shall reach: exactly one of the four.
 
     Attributes:
         bpp: bits per pixel at most, everything counted.
         num_bytes: size at most.
         psnr: at least, in dB over the colour channels; alpha is lossless.
+        ssimulacra2: at least, of the colour channels as if they were opaque; it needs the extra
+            `bench`. 90 is hardly told apart from the original, 70 is high quality, 50 medium.
     """
 
     bpp: float | None = None
     num_bytes: int | None = None
     psnr: float | None = None
+    ssimulacra2: float | None = None
 
     def __post_init__(self) -> None:
         given = [value for value in dataclasses.astuple(self) if value is not None]
         if len(given) != 1 or not math.isfinite(given[0]) or given[0] <= 0:
-            raise ConfigError("a target is one of bpp, num_bytes and psnr, a number above 0")
+            raise ConfigError(
+                "a target is one of bpp, num_bytes and psnr, or ssimulacra2, a number above 0"
+            )
+        if self.ssimulacra2 is not None:
+            import_extra("ssimulacra2", "bench")  # or an error before any work
+
+    @property
+    def measure(self) -> Callable[[Pixels, Pixels], float] | None:
+        """What compares an original with what is decoded, or None where the size counts."""
+        if self.psnr is not None:
+            return psnr
+        return None if self.ssimulacra2 is None else ssimulacra2
 
 
 class _Attempt(NamedTuple):
-    """A file at a quality, and what the search looks at: its log size or its PSNR."""
+    """A file at a quality, and what the search looks at: its log size, its PSNR or SSIMULACRA2."""
 
     units: int
     data: bytes
@@ -80,7 +97,7 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
     best_effort: bool = False,
     on_progress: Progress = lambda _: None,
 ) -> bytes:
-    """Return a file that meets a target: a size from below, a PSNR from above.
+    """Return a file that meets a target: a size from below, a PSNR or SSIMULACRA2 from above.
 
     The part of the analysis transform that no quality changes runs once, for images up to
     `compression.MAX_STEM_PIXELS`.
@@ -88,7 +105,8 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
     Args:
         codec: the model.
         image: as `Codec.compress`.
-        target: a size is met within 2 %, a PSNR within 0.05 dB, where steps of quality allow it.
+        target: a size is met within 2 %, a PSNR within 0.05 dB, SSIMULACRA2 within 0.5, where
+            steps of quality allow it.
         effort: 1..9, as `Codec.compress`.
         best_effort: take the nearest reachable value instead of an error.
         on_progress: called after each file that is tried.
@@ -100,15 +118,16 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
     compression = codec.start(image, keep_stems=True)
     picture = compression.picture
     pixels = picture.whole.width * picture.whole.height
-    window = _window(target, pixels)
+    window, measure = _window(target, pixels), target.measure
     parts = (1 - 0.8**count for count in itertools.count(1))  # how many files it takes is unknown
 
     def try_at(units: int, level: int) -> _Attempt:
         data = compression.compress(units / QUALITY_UNIT, effort=level)
         on_progress(next(parts))
-        if target.psnr is None:
+        if measure is None:
             return _Attempt(units, data, math.log(len(data)))
-        return _Attempt(units, data, psnr(picture.color, take_apart(codec.decompress(data)).color))
+        decoded = take_apart(codec.decompress(data)).color
+        return _Attempt(units, data, measure(picture.color, decoded))
 
     start = MAX_UNITS // 2
     if effort > SEARCH_EFFORT:
@@ -116,8 +135,8 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
     found, is_met = _search(lambda units: try_at(units, effort), window, start)
     if not is_met and not best_effort:
         reached = f"{len(found.data):,} bytes, {8 * len(found.data) / pixels:.4f} bpp"
-        if target.psnr is not None:
-            reached = f"{found.value:.2f} dB"
+        if measure is not None:
+            reached = f"{found.value:.2f}" + (" dB" if target.psnr else "")
         raise TargetError(
             f"the target is out of range: the nearest is {reached}, "
             f"at quality {found.units / QUALITY_UNIT:g}"
@@ -128,6 +147,9 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
 def _window(target: Target, pixels: int) -> _Window:
     if target.psnr is not None:
         return _Window(target.psnr, target.psnr + PSNR_SLACK, at_most=False, slope=1.2e-3)
+    if target.ssimulacra2 is not None:
+        wanted = target.ssimulacra2
+        return _Window(wanted, wanted + SEEN_SLACK, at_most=False, slope=7e-3)
     size = target.num_bytes if target.bpp is None else math.floor(target.bpp * pixels / 8)
     high = math.log(max(size or 0, 1))
     return _Window(high + math.log1p(-SIZE_SLACK), high, at_most=True, slope=2.8e-4)

@@ -1,17 +1,20 @@
 """Files of a wanted size or PSNR."""
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from make_golden import TOY, synthetic_image
 from PIL import Image
+from typer.testing import CliRunner
 
 import caecodec
+from caecodec.cli.app import app
 from caecodec.codec import Codec
-from caecodec.errors import ConfigError, TargetError
-from caecodec.metrics import psnr
+from caecodec.errors import ConfigError, ImageError, TargetError
+from caecodec.metrics import psnr, ssimulacra2
 from caecodec.nn.frozen import FrozenAutoencoder
 from caecodec.targets import Target, compress_to
 
@@ -50,6 +53,47 @@ def test_a_psnr_is_met_from_above_within_a_twentieth(
     decoded = np.array(toy.decompress(compress_to(toy, whole, target=Target(psnr=wanted))))
     reached = psnr(color, decoded[..., :3] if kind == "alpha" else decoded)
     assert wanted <= reached <= wanted + 0.05
+
+
+@pytest.mark.parametrize("kind", ["color", "gray"])
+def test_ssimulacra2_is_met_from_above_within_a_half(
+    toy: Codec, image: np.ndarray, kind: str
+) -> None:
+    color = image[..., 1] if kind == "gray" else image
+    low, high = (
+        ssimulacra2(color, np.array(toy.decompress(toy.compress(color, quality=q))))
+        for q in (5, 95)
+    )
+    wanted = (max(low, 1) + high) / 2
+    data = compress_to(toy, color, target=Target(ssimulacra2=wanted))
+    assert wanted <= ssimulacra2(color, np.array(toy.decompress(data))) <= wanted + 0.5
+
+
+def test_ssimulacra2_out_of_range_names_the_nearest(toy: Codec, photo: np.ndarray) -> None:
+    with pytest.raises(TargetError, match=r"the nearest is \d+\.\d\d, at quality 100$"):
+        compress_to(toy, photo, target=Target(ssimulacra2=99.9))
+
+
+def test_ssimulacra2_of_an_image_that_is_too_small_is_an_error(toy: Codec) -> None:
+    with pytest.raises(ImageError, match="needs 8 pixels a side, the image has 20 x 5"):
+        compress_to(toy, synthetic_image(20, 5, 1), target=Target(ssimulacra2=70))
+
+
+def test_a_missing_package_is_an_error_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ssimulacra2", None)
+    with pytest.raises(ConfigError, match=r"pip install 'caecodec\[bench\]'"):
+        Target(ssimulacra2=70)
+
+
+def test_the_command_takes_a_score(photo_path: Path, photo: np.ndarray) -> None:
+    options = ["--target-ssimulacra2", "1", "--model", str(TOY)]
+    result = CliRunner().invoke(app, ["compress", str(photo_path), *options])
+    assert result.exit_code == 0, result.stderr
+    decoded = np.array(caecodec.decompress(photo_path.with_suffix(".cae").read_bytes(), model=TOY))
+    assert 1 <= ssimulacra2(photo, decoded) <= 1.5
+    result = CliRunner().invoke(app, ["compress", str(photo_path), *options, "-q", "3", "-f"])
+    assert result.exit_code == 2
+    assert "exclude each other" in result.stderr
 
 
 def test_a_high_effort_meets_the_target_too(toy: Codec) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ from PIL import Image
 from caecodec.bench.codecs import ImageCodec
 from caecodec.bench.extras import import_extra
 from caecodec.errors import ImageError
-from caecodec.metrics import MAX_LEVEL, psnr
+from caecodec.metrics import MAX_LEVEL, MIN_SEEN, psnr, ssimulacra2
 from caecodec.pixels import IMAGE_SUFFIXES
 
 MS_SSIM_LIMIT = 160
@@ -40,7 +39,7 @@ class Record:
         ms_ssim: at most 1; None when a side is not above MS_SSIM_LIMIT.
         encode_seconds: wall time, image in memory to bytes in memory.
         decode_seconds: wall time, bytes in memory to image in memory.
-        ssimulacra2: at most 100; None when it was not asked for.
+        ssimulacra2: at most 100; None when it was not asked for, or for an image below 8 pixels.
     """
 
     image: str
@@ -134,20 +133,6 @@ def ms_ssim(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) ->
     return float(similarity(planes[:1], planes[1:], data_range=MAX_LEVEL))
 
 
-def ssimulacra2(reference: Image.Image, decoded: Image.Image) -> float:
-    """Return SSIMULACRA2, a measure tuned to eyes: 100 for equal images, 90 hardly told apart.
-
-    Raises:
-        ConfigError: ssimulacra2 is not installed.
-
-    Source: Sneyers, cloudinary/ssimulacra2, as in the package ssimulacra2.
-    """
-    files = io.BytesIO(), io.BytesIO()
-    for image, file in zip((reference, decoded), files, strict=True):
-        image.save(file, "PPM")
-    return float(import_extra("ssimulacra2").compute_ssimulacra2(*files))
-
-
 def run_benchmark(
     images: Sequence[tuple[str, Image.Image]],
     codecs: Sequence[ImageCodec],
@@ -237,8 +222,13 @@ def _measure(
         ms_ssim=ms_ssim(reference, decoded),
         encode_seconds=encoded - started,
         decode_seconds=finished - encoded,
-        ssimulacra2=ssimulacra2(image, decoded_image) if with_ssimulacra2 else None,
+        ssimulacra2=_seen(reference, decoded) if with_ssimulacra2 else None,
     )
+
+
+def _seen(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> float | None:
+    """Return SSIMULACRA2, or None for an image that is too small to have one."""
+    return None if min(reference.shape[:2]) < MIN_SEEN else ssimulacra2(reference, decoded)
 
 
 def _point(group: list[Record]) -> Point:

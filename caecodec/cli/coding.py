@@ -38,7 +38,11 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def parse_target(
-    quality: float | None, size: str | None, bpp: float | None, psnr: float | None
+    quality: float | None,
+    size: str | None,
+    bpp: float | None,
+    psnr: float | None,
+    ssimulacra2: float | None,
 ) -> Target | None:
     """Return the target that the options name, or None for a quality.
 
@@ -46,16 +50,20 @@ def parse_target(
         ConfigError: more than one of them, or a size that is not a number.
     """
     options = {
-        "--quality": quality, "--target-size": size, "--target-bpp": bpp, "--target-psnr": psnr
-    }  # fmt: skip
+        "--quality": quality,
+        "--target-size": size,
+        "--target-bpp": bpp,
+        "--target-psnr": psnr,
+        "--target-ssimulacra2": ssimulacra2,
+    }
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
         raise ConfigError(f"{given[0]} and {given[1]} exclude each other: give one of them")
     if size is not None:
         return Target(num_bytes=_parse_number(size, "--target-size", "bytes such as 12k or 1.5M"))
-    if bpp is None and psnr is None:
+    if bpp is None and psnr is None and ssimulacra2 is None:
         return None
-    return Target(bpp=bpp, psnr=psnr)
+    return Target(bpp=bpp, psnr=psnr, ssimulacra2=ssimulacra2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Compressing:
 
     Attributes:
         quality: 0..100, unless there is a target.
-        target: a size or a PSNR to reach instead.
+        target: a size, a PSNR or SSIMULACRA2 to reach instead.
         effort: 1..9.
         best_effort: take the nearest where the target is out of reach.
         verify: a file counts as done when what was written decodes.

@@ -66,6 +66,13 @@ def compress(
     target_psnr: Annotated[
         float | None, typer.Option(metavar="DB", help="At least this PSNR.")
     ] = None,
+    target_ssimulacra2: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE",
+            help="At least this SSIMULACRA2: 90 visually lossless, 70 high; needs caecodec[bench].",
+        ),
+    ] = None,
     best_effort: Annotated[
         bool, typer.Option("--best-effort", help="Take the nearest where a target is out of reach.")
     ] = False,
@@ -85,7 +92,7 @@ def compress(
     """Compress images to .cae files.
 
     Two paths of which the second ends in .cae mean IN OUT; otherwise all are inputs.
-    A target replaces --quality: sizes are met from below, PSNR from above.
+    A target replaces --quality: sizes are met from below, PSNR and SSIMULACRA2 from above.
 
     Examples:
       caecodec compress photo.png
@@ -100,7 +107,9 @@ def compress(
 
     options = coding.Compressing(
         quality=DEFAULT_QUALITY if quality is None else quality,
-        target=coding.parse_target(quality, target_size, target_bpp, target_psnr),
+        target=coding.parse_target(
+            quality, target_size, target_bpp, target_psnr, target_ssimulacra2
+        ),
         effort=effort,
         best_effort=best_effort,
         verify=verify_written or remove,
