@@ -276,6 +276,8 @@ def test_bench_writes_its_results(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.stderr
     assert sorted(path.name for path in out.iterdir()) == [
+        "rd-ms_ssim.svg",
+        "rd-ssimulacra2.svg",
         "rd.png",
         "rd.svg",
         "report.html",
