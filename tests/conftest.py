@@ -8,6 +8,7 @@ import pytest
 import torch
 from make_golden import CONFIG, SETTINGS, TOY, synthetic_image
 from PIL import Image
+from toys import LEAN, toy_images
 
 from caecodec.codec import Codec
 from caecodec.config import ClassicConfig
@@ -15,15 +16,6 @@ from caecodec.train.export import export
 from caecodec.train.settings import ClassicSettings
 from caecodec.train.trainer import Budget, Trainer
 from caecodec.weights.storage import Weights, load_weights
-
-LEAN = dataclasses.replace(CONFIG, decoder_wide=0, block_tables=True, activation="hardswish")
-
-
-def toy_images(count: int = 6, size: int = 96) -> list[torch.Tensor]:
-    return [
-        torch.from_numpy(synthetic_image(size, size, seed)).permute(2, 0, 1)
-        for seed in range(count)
-    ]
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import LEAN, toy_images
 from make_golden import CONFIG, synthetic_image
+from toys import LEAN, toy_images
 from typer.testing import CliRunner
 
 from caecodec.cli.app import app
