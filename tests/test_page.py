@@ -23,6 +23,7 @@ from test_cli import MODEL, run
 
 from caecodec.bench.codecs import make_codecs
 from caecodec.bench.equal_size import at_equal_size, at_size
+from caecodec.bench.page import tabs_section, write_page
 from caecodec.codec import Codec
 
 SIDE = 192
@@ -149,3 +150,14 @@ def test_what_is_seen_left_of_the_line_is_the_left_version(
     error = np.abs(seen - synthetic_image(SIDE, SIDE, 4))[8:-8].mean((0, 2))  # corners are round
     assert error[: SIDE // 2 - 2].max() < 0.5
     assert error[SIDE // 2 + 2 :].min() > 0.5
+
+
+def test_a_tab_shows_its_own_part_alone(tmp_path: Path, browser: webdriver.Chrome) -> None:
+    parts = {"PSNR": '<p class="one">one</p>', "SSIMULACRA2": '<p class="two">two</p>'}
+    path = tmp_path / "page.html"
+    write_page(path, title="t", subtitle="s", sections=[("R", tabs_section(parts))], pictures=[])
+    browser.get(path.as_uri())
+    one, two = (browser.find_element(By.CLASS_NAME, name) for name in ("one", "two"))
+    assert (one.is_displayed(), two.is_displayed()) == (True, False)
+    browser.find_element(By.XPATH, "//label[text()='SSIMULACRA2']").click()
+    assert (one.is_displayed(), two.is_displayed()) == (False, True)
