@@ -28,6 +28,7 @@ from caecodec.errors import ConfigError, FormatError, UnknownModelError
 from caecodec.memory import keep_freed
 from caecodec.metrics import MAX_LEVEL
 from caecodec.nn.architectures import build_model
+from caecodec.nn.distortions import DISTORTIONS, squared_error
 from caecodec.pixels import ImageLike, Pixels, decode_alpha, with_alpha
 from caecodec.salvage import salvage
 from caecodec.tables import IntArray
@@ -78,7 +79,10 @@ class Codec:
         self._model = build_model(weights.config, weights.tensors, head_dtype=head_dtype)
         search = SymbolSearch(self._model, self.tables)
         self.size_limit = size_limit
-        self._encoder = Encoder(self._model, self._coder, search, self.digest, tile_size)
+        trained_for = DISTORTIONS.get(str(weights.training.get("distortion")), squared_error)
+        self._encoder = Encoder(
+            self._model, self._coder, search, self.digest, tile_size, trained_for
+        )
 
     def compress(
         self,

@@ -44,6 +44,7 @@ from caecodec.errors import ConfigError, ImageError
 from caecodec.memory import with_trims
 from caecodec.mosaic import Mosaic
 from caecodec.nn.architectures import FrozenModel
+from caecodec.nn.distortions import Distortion, squared_error
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.pixels import ImageLike, Picture, Pixels, encode_alpha, take_apart
 from caecodec.tables import IntArray
@@ -61,6 +62,8 @@ class Encoder(NamedTuple):
     search: SymbolSearch
     digest: bytes
     tile_size: int
+    distortion_of: Distortion = squared_error
+    """What the search weighs against bits: what the model was trained for."""
 
 
 MAX_STEM_PIXELS = 2**24
@@ -170,7 +173,8 @@ class Compression:
             mosaic.cut, make=lambda number: self._quantized(number, header, USUAL)[1].y_hat
         )
         is_gray = header.mode.is_gray
-        weight = bits_per_squared_error(units, 1 if is_gray else 3)
+        channels = 1 if is_gray else 3
+        weight = bits_per_squared_error(units, channels)
         count = itertools.count(1)
 
         def show(trials: Iterator[Trial]) -> Iterator[Trial]:
@@ -184,10 +188,14 @@ class Compression:
             latent = self.latent(tile, header)
             mosaic.put(number, latent.y)  # needs no draft: every trial puts its own there
             around = Surroundings(model, cut, grid, tile)
-            x = to_unit(self.picture.part(around.pixels))[:, : 1 if is_gray else 3]
+            x = to_unit(self.picture.part(around.pixels))[:, :channels]
 
             def distortion(y_hat: Tensor, around: Surroundings = around, x: Tensor = x) -> Tensor:
-                return weight * around.squared_error(y_hat, x, units, is_gray=is_gray)
+                if self._encoder.distortion_of is squared_error:
+                    return weight * around.squared_error(y_hat, x, units, is_gray=is_gray)
+                x_hat = around.decoded(y_hat, x, units, is_gray=is_gray)
+                pair = (image.expand(-1, 3, -1, -1) for image in (x_hat, x))
+                return weight * x.numel() * self._encoder.distortion_of(*pair).sum()
 
             trials = show(self._encoder.search.trials(latent, units, level, distortion))
             _, best = min(trials, key=itemgetter(0))

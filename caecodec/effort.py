@@ -99,8 +99,8 @@ class Trial(NamedTuple):
     quantized: Quantized
 
 
-Distortion = Callable[[Tensor], Tensor]
-"""y_hat (1, M, h, w) of a tile to lambda 255**2 MSE times pixels, in bits; differentiable."""
+TileDistortion = Callable[[Tensor], Tensor]
+"""y_hat (1, M, h, w) of a tile to lambda 255**2 distortion times pixels, in bits; has gradients."""
 
 
 class Surroundings:
@@ -129,18 +129,24 @@ class Surroundings:
     ) -> Tensor:
         """Return the sum of squared errors against x (1, 3 or 1, H, W), on [0, 1] and clamped.
 
+        The arguments are those of `decoded`.
+        """
+        return (self.decoded(y_hat, x, quality_units, is_gray=is_gray) - x).square().sum()
+
+    def decoded(self, y_hat: Tensor, x: Tensor, quality_units: int, *, is_gray: bool) -> Tensor:
+        """Return what the decoder shows of `pixels`, of the shape of x, clamped but not rounded.
+
         Args:
             y_hat: (1, M, h, w) of the tile.
-            x: the true part of `pixels`.
+            x: the true part of `pixels`, (1, 3 or 1, H, W) in [0, 1].
             quality_units: hundredths of a quality.
-            is_gray: compare the mean of the channels, which is what the decoder writes.
+            is_gray: take the mean of the channels, which is what the decoder writes.
         """
         latents = self._latents.clone()
         latents[..., self._inner.rows, self._inner.columns] = y_hat
         x_hat = self._model.synthesize(latents, quality_units, self._reached)
         x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
-        x_hat = x_hat.mean(1, keepdim=True) if is_gray else x_hat
-        return (x_hat - x).square().sum()
+        return x_hat.mean(1, keepdim=True) if is_gray else x_hat
 
 
 class SymbolSearch:
@@ -161,7 +167,7 @@ class SymbolSearch:
         return self._quantized(latent, quality_units, rounding)
 
     def trials(
-        self, latent: Latent, quality_units: int, level: Effort, distortion: Distortion
+        self, latent: Latent, quality_units: int, level: Effort, distortion: TileDistortion
     ) -> Iterator[Trial]:
         """Yield the trials of a level; a higher one's begin with those of the one below.
 
@@ -179,7 +185,7 @@ class SymbolSearch:
             yield from self._refine(latent, quality_units, level.steps, distortion)
 
     def _refine(
-        self, latent: Latent, quality_units: int, steps: int, distortion: Distortion
+        self, latent: Latent, quality_units: int, steps: int, distortion: TileDistortion
     ) -> Iterator[Trial]:
         """Yield trials of targets that follow the distortion's gradient.
 

@@ -12,9 +12,10 @@ from make_golden import TOY, synthetic_image
 
 from caecodec.codec import Codec
 from caecodec.compression import to_unit
-from caecodec.config import MAX_EFFORT, MIN_EFFORT
+from caecodec.config import MAX_EFFORT, MIN_EFFORT, rd_lambda
 from caecodec.effort import Surroundings, bits_per_squared_error, effort_level
 from caecodec.errors import ConfigError
+from caecodec.nn.distortions import visual
 from caecodec.nn.rounding import (
     DEAD_ZONE_COSTS,
     TYPICAL_SAVING,
@@ -25,6 +26,7 @@ from caecodec.nn.rounding import (
 )
 from caecodec.tables import CodingTables
 from caecodec.tiles import Region, TileGrid
+from caecodec.weights.storage import Weights
 
 LEVELS = range(MIN_EFFORT, MAX_EFFORT + 1)
 COST = 12.0
@@ -121,6 +123,35 @@ def test_from_4_up_no_effort_is_worse_than_the_one_below(
     for lower, higher in itertools.pairwise(costs[3:]):
         assert higher <= lower * (1 + 1e-6)
     assert costs[-1] < costs[0]
+
+
+def visual_cost(codec: Codec, image: np.ndarray, quality: float, effort: int) -> float:
+    """Return bits of the symbols plus lambda visual distortion of what they decode to."""
+    sections = codec.start(image).symbols(quality, effort=effort)
+    bits = sum(codec.tables.bits(*section) for section in sections)
+    decoded = np.array(codec.decompress(codec.compress(image, quality=quality, effort=effort)))
+    with torch.inference_mode():
+        distortion = visual(to_unit(decoded), to_unit(image)).item()
+    return bits + rd_lambda(quality) * 255**2 * image.shape[0] * image.shape[1] * distortion
+
+
+def test_the_search_serves_what_the_model_was_trained_for(toy: Codec) -> None:
+    image = synthetic_image(144, 128, 5)
+    own = toy.weights
+    seen = Codec(Weights(own.config, own.tensors, {**own.training, "distortion": "visual"}))
+    assert seen.digest == toy.digest
+    assert visual_cost(seen, image, 60, 6) < visual_cost(seen, image, 60, 3)
+    assert visual_cost(seen, image, 60, 6) < visual_cost(toy, image, 60, 6)
+    assert cost_of(toy, image, 60, 6) < cost_of(seen, image, 60, 6)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (9, 40), (60, 7)])
+def test_the_visual_search_takes_small_and_gray_images(toy: Codec, shape: tuple[int, int]) -> None:
+    own = toy.weights
+    seen = Codec(Weights(own.config, own.tensors, {"distortion": "visual"}))
+    for image in (synthetic_image(*shape, 1), synthetic_image(*shape, 2)[..., 0]):
+        decoded = np.array(seen.decompress(seen.compress(image, effort=5)))
+        assert decoded.shape == image.shape
 
 
 def test_effort_3_spends_fewer_bits_than_plain_rounding(toy: Codec, image: np.ndarray) -> None:

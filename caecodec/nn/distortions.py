@@ -39,3 +39,7 @@ def visual(x_hat: Tensor, x: Tensor) -> Tensor:
     """Return a mean of the squared error and of SSIMULACRA2's weighted sum of errors (B,)."""
     seen = SUM_SCALE * ssimulacra2_sum(x, x_hat)
     return MSE_SHARE * squared_error(x_hat, x) + (1 - MSE_SHARE) * seen
+
+
+DISTORTIONS: dict[str, Distortion] = {"mse": squared_error, "visual": visual}
+"""What models of the main architecture are trained for, by the name that their weights carry."""

@@ -15,6 +15,8 @@ from torch.nn import functional
 SIGMA = 1.5
 RADIUS = 5
 """Of the Gaussian windows, in pixels of each scale."""
+MIN_SIDE = 8
+"""Pixels of the smallest scale that counts."""
 _STABILITY = 0.0009
 _OPSIN = (
     (0.30, 0.622, 0.078),
@@ -87,7 +89,7 @@ def ssimulacra2_sum(x: Tensor, x_hat: Tensor) -> Tensor:
     """Return the weighted sum of errors, (B,): 0 for equal images, some 30 for poor ones.
 
     Args:
-        x: the original, sRGB (B, 3, H, W) in [0, 1]; H and W at least 96.
+        x: the original, sRGB (B, 3, H, W) in [0, 1].
         x_hat: what became of it, taken to [0, 1].
     """
     count = len(x)
@@ -96,6 +98,8 @@ def ssimulacra2_sum(x: Tensor, x_hat: Tensor) -> Tensor:
     for number, terms in enumerate(_SCALES):
         if number:
             linear = [functional.avg_pool2d(image, 2, ceil_mode=True) for image in linear]
+        if min(linear[0].shape[-2:]) < MIN_SIDE:
+            break
         channels = sorted({term.channel for term in terms})
         original, distorted = (_opsin(image, channels) for image in linear)
         maps = _maps(original, distorted, {term.kind for term in terms})

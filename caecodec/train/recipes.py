@@ -13,18 +13,14 @@ from caecodec.config import AnyConfig, ClassicConfig, ModelConfig
 from caecodec.errors import ConfigError
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.classic import ClassicAutoencoder
-from caecodec.nn.distortions import Distortion, cross_entropy, squared_error, visual
+from caecodec.nn.distortions import DISTORTIONS, Distortion, cross_entropy, squared_error
 from caecodec.nn.transforms import PrincipalComponents
 from caecodec.train.data import Crops
 from caecodec.train.muon import Muon
 from caecodec.train.settings import ClassicSettings, LoopSettings, TrainSettings
 
 SGD_MOMENTUM = 0.9
-_DISTORTIONS: dict[str, Distortion] = {
-    "bce": cross_entropy,
-    "mse": squared_error,
-    "visual": visual,
-}
+_LOSSES: dict[str, Distortion] = {"bce": cross_entropy, "mse": squared_error}
 
 _LINEAR_PATH = (
     "analysis.patch.", "analysis.gain.", "analysis.down.", "analysis.project.", "gain.",
@@ -66,7 +62,7 @@ class MainRecipe:
     def build(self) -> MainAutoencoder:
         """Return the model with the loss's distortion, before its start."""
         model = MainAutoencoder(self.config)
-        model.distortion_of = _DISTORTIONS[self.settings.distortion]
+        model.distortion_of = DISTORTIONS[self.settings.distortion]
         return model
 
     def start(self, model: MainAutoencoder, images: list[Tensor]) -> None:
@@ -131,7 +127,7 @@ class ClassicRecipe:
     def build(self) -> ClassicAutoencoder:
         """Return the model with the loss's distortion, before its start."""
         model = ClassicAutoencoder(self.config)
-        model.distortion_of = _DISTORTIONS[self.settings.loss]
+        model.distortion_of = _LOSSES[self.settings.loss]
         return model
 
     def start(self, model: ClassicAutoencoder, images: list[Tensor]) -> None:

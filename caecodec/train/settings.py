@@ -10,11 +10,11 @@ from typing import Any
 
 from caecodec.config import AnyConfig, ClassicConfig, model_config_from
 from caecodec.errors import ConfigError
+from caecodec.nn.distortions import DISTORTIONS
 
 CONFIGS = Path(__file__).parent / "configs"
 OPTIMIZERS = ("adam", "sgd")
 LOSSES = ("bce", "mse")
-DISTORTIONS = ("mse", "visual")
 MIN_VISUAL_CROP = 128
 
 
@@ -89,7 +89,7 @@ class TrainSettings(LoopSettings):
         super().__post_init__()
         if self.crop_size % 64:
             raise ConfigError(f"crop_size is {self.crop_size}, expected a multiple of 64")
-        _check_choice("distortion", self.distortion, DISTORTIONS)
+        _check_choice("distortion", self.distortion, tuple(DISTORTIONS))
         if self.distortion == "visual" and self.crop_size < MIN_VISUAL_CROP:
             raise ConfigError(
                 f"crop_size is {self.crop_size}, expected at least {MIN_VISUAL_CROP} for a visual "
