@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,8 +55,10 @@ def run(
 ) -> None:
     """Train, then export and draw; an interrupt leaves a checkpoint to resume from."""
     start = find_weights(choice.start) if choice.start else None
-    own_sizes = start.config.to_dict() if start and not choice.config else {}
-    sizes = {**own_sizes, **choice.model}
+    sizes = choice.model
+    if start and not choice.config:
+        every_size = dataclasses.asdict(start.config)  # those too that `to_dict` leaves out
+        sizes = {**every_size, **start.config.to_dict(), **sizes}
     config = choice.config or sizes.get("architecture", "main")
     model_config, settings = load_config(find_config(config), model=sizes, train=choice.settings)
     checkpoint = out.with_suffix(".ckpt")
