@@ -34,8 +34,8 @@ class Fp32Conv2d(Conv2d):
     """A convolution that ignores autocast, but for its gradients.
 
     The linear path from pixels to latents and back carries values whose eighth bit is visible, so
-    it stays in float32 while the residual branches may run in bfloat16. Of gradients, bfloat16
-    keeps as much as training needs; on CPUs, where that is faster, it is what they have.
+    it stays in float32 while the residual branches may run in bfloat16. Gradients need no more than
+    bfloat16 has, and are computed in it on CPUs.
     """
 
     def forward(self, x: Tensor) -> Tensor:
