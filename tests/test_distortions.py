@@ -68,6 +68,19 @@ def test_each_image_of_a_batch_has_its_own_sum() -> None:
     assert together.diff().min() > 0
 
 
+def test_mixed_precision_does_not_touch_the_sum() -> None:
+    x = torch.from_numpy(synthetic_image(128, 128, 2)).permute(2, 0, 1)[None] / 255
+    x_hat = (x + 0.01).requires_grad_()
+    sums, gradients = [], []
+    for is_mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            total = ssimulacra2_sum(x, x_hat)
+        sums.append(total)
+        gradients += torch.autograd.grad(total.sum(), x_hat)
+    assert torch.equal(*sums)
+    assert torch.equal(*gradients)
+
+
 def test_a_step_against_the_gradient_looks_better() -> None:
     x = torch.from_numpy(synthetic_image(128, 128, 2)).permute(2, 0, 1)[None] / 255
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))

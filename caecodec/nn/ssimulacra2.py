@@ -92,6 +92,11 @@ def ssimulacra2_sum(x: Tensor, x_hat: Tensor) -> Tensor:
         x: the original, sRGB (B, 3, H, W) in [0, 1].
         x_hat: what became of it, taken to [0, 1].
     """
+    with torch.autocast(x.device.type, enabled=False):  # variances are small differences
+        return _weighted_sum(x.float(), x_hat.float())
+
+
+def _weighted_sum(x: Tensor, x_hat: Tensor) -> Tensor:
     count = len(x)
     linear = [_linear(_planes(image)) for image in (x, x_hat)]
     total = x.new_zeros(count)
@@ -118,7 +123,7 @@ def ssimulacra2_score(weighted_sum: Tensor) -> Tensor:
 
 def _planes(image: Tensor) -> Tensor:
     """(B, 3, H, W) -> (1, 3 B, H, W), channels first, in memory by pixels: convolved at once."""
-    planes = image.float().transpose(0, 1).reshape(1, -1, *image.shape[-2:])
+    planes = image.transpose(0, 1).reshape(1, -1, *image.shape[-2:])
     return planes.contiguous(memory_format=torch.channels_last)
 
 
