@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -69,6 +70,14 @@ def test_straight_branches_go_and_the_transforms_stay() -> None:
     assert all(straight(folded))
     for after, before in zip(outputs(folded), outputs(model), strict=True):
         torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_with_tables_in_its_blocks_is_not_folded() -> None:
+    torch.manual_seed(0)
+    model = MainAutoencoder(dataclasses.replace(SIZES, block_tables=True)).eval()
+    folded = copy.deepcopy(model)
+    fold(folded)
+    assert not any(straight(folded))
 
 
 def test_bent_branches_stay_as_they_are() -> None:

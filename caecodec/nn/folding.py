@@ -65,9 +65,9 @@ def fold(model: MainAutoencoder) -> None:
     """Fold the straight branches of both transforms, in place.
 
     What the branches see is taken from a test card. A model that was trained without idle branches
-    stays as it is.
+    stays as it is, and so does one with tables in its blocks, which hold in one frame alone.
     """
-    if model.config.decoder_wide is not None:
+    if model.config.decoder_wide is not None or model.config.block_tables:
         return
     analysis, synthesis = model.analysis, model.synthesis
     parts = [
