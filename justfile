@@ -19,10 +19,10 @@ fuzz seconds="600":
     {{python}} tests/fuzz/fuzz.py weights --seconds $(({{seconds}} / 3))
 
 # After new weights, their digest in caecodec/weights/__init__.py: the figures in bench/results that they change, and the tables made of them. Running text stays as it was written.
-figures kodak valid:
-    OMP_NUM_THREADS=1 {{python}} tests/golden/make_golden.py --shipped main
-    {{python}} -m caecodec bench {{kodak}} --codecs cae,cae-e1,classic,png,jpeg,mozjpeg,webp,jp2,jxl,avif,avif-psnr --out bench/results/kodak
-    {{python}} -m caecodec bench {{valid}} --codecs cae,cae-e1,classic,jpeg,webp,jxl,avif,avif-psnr --out bench/results/valid
+figures model kodak valid:
+    OMP_NUM_THREADS=1 {{python}} tests/golden/make_golden.py --shipped {{model}}
+    {{python}} -m caecodec bench {{kodak}} --codecs cae,cae-e1,cae-visual,classic,png,jpeg,mozjpeg,webp,jp2,jxl,avif,avif-psnr --out bench/results/kodak
+    {{python}} -m caecodec bench {{valid}} --codecs cae,cae-e1,cae-visual,classic,jpeg,webp,jxl,avif,avif-psnr --out bench/results/valid
     {{python}} bench/butteraugli.py {{kodak}} > bench/results/kodak/butteraugli.json
     {{python}} bench/butteraugli.py {{valid}} > bench/results/valid/butteraugli.json
     {{python}} bench/release_checks.py {{kodak}} > bench/results/release_checks_kodak.json

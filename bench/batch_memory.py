@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from caecodec.codec import Codec
+from caecodec.config import DEFAULT_TUNE
 
 EVERY = 100
 """Images between two looks at the memory."""
@@ -36,7 +37,7 @@ def held_megabytes() -> float:
 def main() -> None:
     """Print what is held."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="main")
+    parser.add_argument("--model", default=DEFAULT_TUNE)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--side", type=int, default=256)
     options = parser.parse_args()

@@ -23,9 +23,10 @@ from pathlib import Path
 from PIL import Image
 
 from caecodec.bench.bd_rate import BD_ANCHORS, Sample, bd_rate, rising
-from caecodec.bench.codecs import CAE_QUALITIES, ImageCodec, is_cae, library_versions, make_codecs
+from caecodec.bench.codecs import CAE_QUALITIES, ImageCodec, is_cae, library_versions
+from caecodec.bench.loading import load_codecs
 from caecodec.bench.runner import load_dataset
-from caecodec.codec import Codec
+from caecodec.config import DEFAULT_TUNE
 from caecodec.errors import CodecError, ConfigError
 
 Images = list[tuple[str, Image.Image]]
@@ -85,25 +86,33 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--codecs", default="cae,jpeg,webp,jxl,avif,avif-psnr")
     parser.add_argument("--qualities")
-    parser.add_argument("--model", default="main")
+    parser.add_argument("--model", default=DEFAULT_TUNE)
     parser.add_argument("--tool", default="butteraugli_main")
+    parser.add_argument("--keep", type=Path, help="results whose other curves are taken over")
     options = parser.parse_args()
     names = options.codecs.split(",")
     qualities = [float(q) for q in options.qualities.split(",")] if options.qualities else None
     try:
-        model = Codec(options.model)
         images = load_dataset(options.dataset)
-        codecs = make_codecs(names, cae=model, qualities=qualities)
+        digests, codecs = load_codecs(names, options.model, qualities)
         curves = {codec.name: curve_of(codec, images, options.tool) for codec in codecs}
     except CodecError as error:
         sys.exit(f"error: {error}")
+    versions = library_versions(names)
+    if options.keep:
+        kept = json.loads(options.keep.read_text())
+        if kept["metadata"]["dataset"] != options.dataset.name:
+            sys.exit(f"error: {options.keep} is of {kept['metadata']['dataset']}")
+        curves = {**kept["curves"], **curves}
+        digests = {**kept["metadata"]["models"], **digests}
+        versions = {**kept["metadata"]["versions"], **versions}
     samples = {name: samples_of(name, rows) for name, rows in curves.items()}
     results = {
         "metadata": {
             "dataset": options.dataset.name,
             "images": len(images),
-            "model": model.digest.hex(),
-            **library_versions(names),
+            "models": digests,
+            "versions": versions,
         },
         "curves": curves,
         "bd_rates": {

@@ -23,7 +23,7 @@ from caecodec.bench.runner import load_dataset
 from caecodec.codec import Codec
 from caecodec.config import ModelConfig
 from caecodec.nn.architectures import build_model
-from caecodec.weights import shipped_path
+from caecodec.weights import SHIPPED, shipped_path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from exactness_probe import Probed, probe
@@ -105,7 +105,7 @@ def main() -> None:
     """Compare all and print a JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--models", nargs="+", default=["main", "classic"])
+    parser.add_argument("--models", nargs="+", default=list(SHIPPED))
     parser.add_argument("--images", type=int, default=20)
     options = parser.parse_args()
     images = load_dataset(options.dataset)[: options.images]

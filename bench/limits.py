@@ -19,6 +19,7 @@ from PIL import Image
 from caecodec.bench.bd_rate import bd_rates
 from caecodec.bench.runner import Record, load_dataset, summarize
 from caecodec.codec import Codec
+from caecodec.config import DEFAULT_TUNE
 from caecodec.metrics import psnr
 
 QUALITIES = (0, 25, 50, 75, 100)
@@ -77,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--model", default="main")
+    parser.add_argument("--model", default=DEFAULT_TUNE)
     parser.add_argument("--anchor", default="avif")
     options = parser.parse_args()
     codec = Codec(options.model)

@@ -32,6 +32,7 @@ from PIL import Image
 from caecodec.codec import Codec
 from caecodec.container import unpack_header
 from caecodec.errors import CodecError
+from caecodec.weights import SHIPPED
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fuzz"))
 from checks import is_same
@@ -74,7 +75,7 @@ def picture(mode: str) -> Image.Image:
 def sources() -> list[Source]:
     """Return files of the shipped models in all modes, and the golden files."""
     found = []
-    for model in ("main", "classic"):
+    for model in SHIPPED:
         codec = Codec(model, tile_size=4, size_limit=SIZE_LIMIT)
         for mode in MODES:
             data = codec.compress(picture(mode))

@@ -24,6 +24,7 @@ from PIL import Image
 from caecodec.bench.runner import load_dataset
 from caecodec.codec import Codec
 from caecodec.complexity import kmac_per_pixel
+from caecodec.config import DEFAULT_TUNE
 from caecodec.metrics import psnr
 
 QUALITIES = tuple(range(0, 101, 10))
@@ -115,7 +116,7 @@ def main() -> None:
     """Run all checks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--model", default="main")
+    parser.add_argument("--model", default=DEFAULT_TUNE)
     options = parser.parse_args()
     codec = Codec(options.model)
     images = load_dataset(options.dataset)

@@ -40,7 +40,8 @@ from rich.console import Console
 from rich.table import Table
 
 import caecodec
-from caecodec.bench.codecs import CLASSIC, ImageCodec, is_cae, library_versions, make_codecs
+from caecodec.bench.codecs import FIXED_MODELS, ImageCodec, is_cae, library_versions, make_codecs
+from caecodec.config import DEFAULT_TUNE
 from caecodec.metrics import psnr
 from caecodec.pixels import IMAGE_SUFFIXES
 
@@ -57,12 +58,12 @@ Job = dict[str, Any]
 
 def build_codec(job: Job) -> ImageCodec:
     """Return the codec of a job; of two JPEG curves the first, 4:2:0."""
-    model = None
-    if is_cae(job["codec"]):
+    name, models = job["codec"], {}
+    if is_cae(name):
         from caecodec.codec import Codec  # noqa: PLC0415 - loads torch, where it is measured
 
-        model = Codec(CLASSIC if job["codec"] == CLASSIC else job["model"])
-    return make_codecs([job["codec"]], cae=model, classic=model)[0]
+        models = {name: Codec(FIXED_MODELS.get(name, job["model"]))}
+    return make_codecs([name], models=models)[0]
 
 
 def load_image(job: Job) -> Image.Image:
@@ -311,7 +312,7 @@ def arguments(text: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--repeats", type=int, default=REPEATS)
-    parser.add_argument("--model", default="main")
+    parser.add_argument("--model", default=DEFAULT_TUNE)
     parser.add_argument("--codecs", type=lambda names: names.split(","), default=list(CODECS))
     parser.add_argument("--threads", type=numbers(int), default=list(THREADS))
     parser.add_argument("--sizes", type=numbers(float), default=list(SIZES))

@@ -23,6 +23,7 @@ from torch.utils.mkldnn import to_mkldnn
 
 from caecodec.codec import Codec
 from caecodec.compression import to_unit
+from caecodec.config import DEFAULT_TUNE
 from caecodec.metrics import psnr
 from caecodec.nn.architectures import build_model
 from caecodec.nn.entropy_models import replicate_to_multiple
@@ -190,7 +191,7 @@ def main() -> None:
     """Run all trials."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("image", type=Path)
-    parser.add_argument("--model", default="main")
+    parser.add_argument("--model", default=DEFAULT_TUNE)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(2)

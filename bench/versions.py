@@ -27,7 +27,7 @@ from PIL import Image
 import caecodec
 from caecodec.codec import Codec
 torch.set_num_threads(int(sys.argv[1]))
-codec = Codec("main")
+codec = Codec()
 for line in sys.stdin:
     job = json.loads(line)
     image = Image.open(job["image"]).convert("RGB")

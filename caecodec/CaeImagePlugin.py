@@ -13,6 +13,7 @@ from caecodec.boxes import METADATA_BOXES
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, largest_reduction
 from caecodec.container import MAGIC, MAX_SIDE, read_front
 from caecodec.errors import CodecError, FormatError
+from caecodec.weights import choose_model
 
 FORMAT = "CAE"
 MIME_TYPE = "image/x-cae"
@@ -83,7 +84,7 @@ def _accept(prefix: bytes) -> bool:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Write an image; options of `save`: quality, effort, and icc_profile, exif, xmp."""
+    """Write an image; options of `save`: quality, effort, tune, and icc_profile, exif, xmp."""
     del filename
     from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
 
@@ -92,7 +93,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         image = image.copy()
         image.info.update(replaced)
     try:
-        data = shared_codec().compress(
+        data = shared_codec(choose_model(options.get("tune"))).compress(
             image,
             quality=options.get("quality", DEFAULT_QUALITY),
             effort=options.get("effort", DEFAULT_EFFORT),

@@ -12,10 +12,11 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE
 from caecodec.errors import ConfigError
 from caecodec.inspection import FileInfo, info
 from caecodec.replacing import replace_file
+from caecodec.weights import choose_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,13 +44,14 @@ __all__ = [
 ]
 
 
-def compress(
+def compress(  # noqa: PLR0913 - options are parameters
     image: ImageLike,
     *,
     quality: float | None = None,
     target: Target | None = None,
     effort: int = DEFAULT_EFFORT,
-    model: str | Path = "main",
+    tune: str | None = None,
+    model: str | Path | None = None,
 ) -> bytes:
     """Return the bytes of a `.cae` file; see `Codec.compress` and `targets.compress_to`.
 
@@ -58,18 +60,21 @@ def compress(
         quality: 0..100; 50 if neither it nor a target is given.
         target: a size or a fidelity instead of a quality, such as `Target(num_bytes=50_000)`.
         effort: 1..9; more time for fewer bits at equal PSNR.
-        model: name of a shipped model or path of a .safetensors file; loaded once per process.
+        tune: what bits go to, "visual" or "psnr"; see `DEFAULT_TUNE` for which it is by default.
+        model: name of a shipped model or path of a .safetensors file, instead of a tune; loaded
+            once per process.
 
     Raises:
         ImageError: the image is of a kind that is refused.
-        ConfigError: quality or effort out of range, or both a quality and a target.
+        ConfigError: quality or effort out of range, no such tune, both a quality and a target, or
+            both a tune and a model.
         TargetError: no quality reaches the target.
         ModelError: no such model.
     """
     from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
     from caecodec.targets import compress_to  # noqa: PLC0415 - loads numpy
 
-    codec = shared_codec(model)
+    codec = shared_codec(choose_model(tune, model))
     if target is None:
         chosen = DEFAULT_QUALITY if quality is None else quality
         return codec.compress(image, quality=chosen, effort=effort)
@@ -144,7 +149,7 @@ def register_pillow_opener() -> None:
 
 
 def features(
-    image: ImageLike, *, layer: int | None = None, model: str | Path = "main"
+    image: ImageLike, *, layer: int | None = None, model: str | Path = DEFAULT_TUNE
 ) -> FeatureArray:
     """Return what one layer of the analysis transform gives for an image.
 

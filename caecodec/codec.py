@@ -12,7 +12,13 @@ import torch
 from PIL import Image
 
 from caecodec.compression import Compression, Encoder
-from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, REDUCTIONS, Progress
+from caecodec.config import (
+    DEFAULT_EFFORT,
+    DEFAULT_QUALITY,
+    DEFAULT_TUNE,
+    REDUCTIONS,
+    Progress,
+)
 from caecodec.container import (
     SIZE_LIMIT,
     TILE_SIZES,
@@ -50,7 +56,7 @@ class Codec:
 
     def __init__(
         self,
-        model: str | Path | Weights = "main",
+        model: str | Path | Weights = DEFAULT_TUNE,
         *,
         tile_size: int = TILE_SIZE,
         size_limit: int = SIZE_LIMIT,
@@ -225,7 +231,7 @@ class Codec:
             )
 
 
-def shared_codec(model: str | Path = "main", *, size_limit: int = SIZE_LIMIT) -> Codec:
+def shared_codec(model: str | Path = DEFAULT_TUNE, *, size_limit: int = SIZE_LIMIT) -> Codec:
     """Return the codec of a model, loaded once per process."""
     with _LOADING:
         codec = _loaded(model)

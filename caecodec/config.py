@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,16 @@ ACTIVATIONS = ("relu", "leaky_relu", "gelu")
 """Of a classic model."""
 BLOCK_ACTIVATIONS = ("silu", "hardswish")
 COLORS = ("gray", "rgb")
+
+
+class Tune(enum.StrEnum):
+    """What a shipped model spends its bits on; the model has the same name."""
+
+    visual = "visual"
+    psnr = "psnr"
+
+
+DEFAULT_TUNE = Tune.psnr
 
 
 @dataclasses.dataclass(frozen=True)

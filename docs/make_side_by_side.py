@@ -35,7 +35,7 @@ def main() -> None:
     with Image.open(arguments.photo) as image:
         photo = image.convert("RGB")
     photo.info.clear()  # metadata would count against caecodec alone
-    codecs = {codec.name: codec for codec in make_codecs(CODECS, cae=Codec())}
+    codecs = {codec.name: codec for codec in make_codecs(CODECS, models={"cae": Codec()})}
     versions = at_equal_size([codecs[name] for name in CODECS], photo, arguments.bpp)
     panels = [(photo, f"original, {ZOOM} times as large")]
     panels += [(version.decoded, _caption(version)) for version in versions]

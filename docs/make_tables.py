@@ -25,7 +25,9 @@ RESULTS = ROOT / "bench" / "results"
 NAMES = {
     "cae": "caecodec",
     "cae-e1": "caecodec, effort 1",
+    "cae-visual": "caecodec, `--tune visual`",
     "avif": "AVIF (Pillow, speed 6)",
+    "avif-psnr": "AVIF, 4:4:4, tune=psnr",
     "jxl": "JPEG XL (effort 7)",
     "webp": "WebP (method 6)",
     "jp2": "JPEG 2000",
@@ -34,10 +36,12 @@ NAMES = {
     "jpeg-444": "JPEG (4:4:4, optimized)",
 }
 FRONT = ("cae", "cae-e1", "avif")
+SEEN = ("cae-visual", "cae", "avif-psnr", "jxl", "jpeg")
 RATES = "| codec | BD-rate against JPEG | against WebP | against AVIF | against VTM |"
+LOOKS = "| against AVIF | SSIMULACRA2 | Butteraugli | MS-SSIM | PSNR |"
 TIMES = "| codec | encode, s/MP | decode, s/MP |"
 CURVE = "| quality | bpp | PSNR, dB | MS-SSIM |"
-BESIDE = "| quality | classic | main | JPEG 4:2:0, optimized |"
+BESIDE = "| quality | classic | psnr | JPEG 4:2:0, optimized |"
 LIMITS = (
     "| quality | z, bpp | y, bpp | header, boxes, checksums, bpp "
     "| symbols that are not 0, per pixel | PSNR, dB |"
@@ -53,13 +57,16 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     others = [name for name in NAMES if name != "jpeg"]
     yield "README.md", RATES, [_rates(kodak, FRONT)]
     yield "docs/benchmarks.md", RATES, [_rates(kodak, others)]
+    yield "README.md", LOOKS, [_looks("kodak", SEEN)]
+    yield "docs/benchmarks.md", LOOKS, [_looks(one, SEEN) for one in ("kodak", "valid")]
     yield "docs/benchmarks.md", TIMES, [_times(kodak, NAMES)]
-    curves = [_curve(one, codec) for codec in ("cae", "classic") for one in (kodak, valid)]
+    models = ("cae", "cae-visual", "classic")
+    curves = [_curve(one, codec) for codec in models for one in (kodak, valid)]
     yield "MODEL_CARD.md", CURVE, curves
     yield "bench/results/classic.md", BESIDE, [_beside(one) for one in (kodak, valid)]
     limits = json.loads((RESULTS / "limits_valid.json").read_text())
     yield "bench/results/ablations.md", LIMITS, [_limits(limits["by_quality"])]
-    yield "MODEL_CARD.md", TRAINING, [_training(RESULTS / "training" / "main.valid.csv")]
+    yield "MODEL_CARD.md", TRAINING, [_training(RESULTS / "training" / "psnr.valid.csv")]
 
 
 def rewritten(text: str, header: str, rows_of_tables: list[Rows]) -> str:
@@ -115,8 +122,21 @@ def _rates(results: dict[str, Any], codecs: Iterable[str]) -> Rows:
     ]
 
 
-def _percent(value: float) -> str:
-    return f"{value:+.1f} %".replace("-", "−")
+def _looks(name: str, codecs: Iterable[str]) -> Rows:
+    """Return BD-rates against AVIF by each metric."""
+    results = _read(name)
+    others = results["bd_rates_by_metric"]
+    butteraugli = json.loads((RESULTS / name / "butteraugli.json").read_text())
+    matrices = (others["ssimulacra2"], butteraugli["bd_rates"], others["ms_ssim"])
+    rates = [matrix["avif"] for matrix in (*matrices, results["bd_rates"])]
+    return [
+        f"| {NAMES[codec]} | " + " | ".join(_percent(rate.get(codec)) for rate in rates) + " |"
+        for codec in codecs
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "no overlap" if value is None else f"{value:+.1f} %".replace("-", "−")
 
 
 def _times(results: dict[str, Any], codecs: dict[str, str]) -> Rows:

@@ -17,7 +17,7 @@ from caecodec.metrics import psnr
 def main(path: str, out: str, classic: str = "classic") -> None:
     """Draw one curve a codec, of five qualities each."""
     image = Image.open(path).convert("RGB")
-    for label, model in (("main", "main"), ("classic", classic), ("JPEG", None)):
+    for label, model in (("psnr", "psnr"), ("classic", classic), ("JPEG", None)):
         points = []
         for quality in (10, 30, 50, 70, 90):
             buffer = io.BytesIO()

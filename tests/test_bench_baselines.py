@@ -230,7 +230,7 @@ def test_a_benchmark_of_kodak_uses_the_shipped_curves(
     images = kodak_images()
     monkeypatch.setattr("caecodec.cli.benchmark.load_dataset", lambda _: images)
     monkeypatch.setattr("caecodec.cli.benchmark.run_benchmark", lambda *_, **__: [])
-    run(tmp_path, ["jpeg"], None, tmp_path, "main")
+    run(tmp_path, ["jpeg"], None, tmp_path, "psnr")
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["metadata"]["baselines"] == "kodak.json"
     assert set(content["published"]) == set(json.loads(KODAK_FILE.read_text())["curves"])

@@ -65,7 +65,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the guides' code names."""
     (tmp_path / "compressed").mkdir()
     for name in ("photo.cae", "compressed/photo.cae"):
-        shutil.copy(GOLDEN / "shipped" / "main-metadata.cae", tmp_path / name)
+        shutil.copy(GOLDEN / "shipped" / "psnr-metadata.cae", tmp_path / name)
     shutil.copy(TOY, tmp_path / "mine.safetensors")
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)

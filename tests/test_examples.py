@@ -52,7 +52,7 @@ def test_a_classic_model_of_photographs_is_trained_and_used(tmp_path: Path) -> N
 def test_the_plot_has_a_curve_for_classic_main_and_jpeg(tmp_path: Path) -> None:
     out = tmp_path / "plot.svg"
     run("rate_distortion.py", EXAMPLES / "chelsea.png", out)
-    assert {"main", "classic", "JPEG"} <= set(re.findall("<!-- (.+?) -->", out.read_text()))
+    assert {"psnr", "classic", "JPEG"} <= set(re.findall("<!-- (.+?) -->", out.read_text()))
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (GOLDEN / "decode").glob("*.json")))
@@ -62,7 +62,7 @@ def test_the_independent_reader_finds_the_golden_symbols(name: str) -> None:
     assert printed.endswith(f" CRC-32 {expected}\n")
 
 
-@pytest.mark.parametrize("model", ["main", "classic"])
+@pytest.mark.parametrize("model", ["psnr", "classic"])
 def test_the_independent_reader_agrees_on_the_shipped_models(model: str, tmp_path: Path) -> None:
     codec = Codec(model)
     data = codec.compress(synthetic_image(130, 70, 3), quality=77)

@@ -107,7 +107,7 @@ def test_a_bent_branch_among_straight_ones_is_written_in_their_frame(bent: int) 
 @pytest.fixture(scope="module")
 def shipped() -> tuple[Codec, FrozenAutoencoder]:
     """The shipped model, and its networks as they were trained."""
-    codec = Codec("main")
+    codec = Codec("psnr")
     trained = build_model(codec.weights.config, codec.weights.tensors, folded=False)
     assert isinstance(trained, FrozenAutoencoder)
     return codec, trained

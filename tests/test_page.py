@@ -75,7 +75,7 @@ def test_images_are_the_files_and_the_original(page: Path) -> None:
 
 def test_files_at_equal_size_fit_and_are_the_largest_that_do(toy: Codec) -> None:
     image = Image.fromarray(synthetic_image(SIDE, SIDE, 4))
-    codecs = make_codecs(["cae", "jpeg", "webp", "png"], cae=toy)
+    codecs = make_codecs(["cae", "jpeg", "webp", "png"], models={"cae": toy})
     versions = at_equal_size(codecs, image, 0.5)
     assert [version.codec for version in versions] == ["cae", "jpeg", "jpeg-444", "webp"]
     budgets = [SIDE * SIDE * 0.5 / 8] + 3 * [len(versions[0].data)]

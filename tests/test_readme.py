@@ -12,6 +12,7 @@ import typer
 from PIL import Image
 
 from caecodec.cli.app import app
+from caecodec.config import Tune
 from caecodec.weights import SHIPPED
 
 ROOT = Path(__file__).parent.parent
@@ -88,4 +89,4 @@ def test_every_document_that_is_linked_exists() -> None:
 
 
 def test_a_model_is_shipped() -> None:
-    assert "main" in SHIPPED
+    assert set(Tune) <= set(SHIPPED)

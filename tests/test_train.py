@@ -197,7 +197,7 @@ def test_a_run_starts_from_weights(tmp_path: Path, more: int) -> None:
 
 def test_weights_of_other_sizes_are_no_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"channels is .*, but .* in what the run goes on from"):
-        make_trainer(tmp_path / "run.ckpt", start=find_weights("main"))
+        make_trainer(tmp_path / "run.ckpt", start=find_weights("psnr"))
 
 
 def test_shrunk_crops_are_steeper() -> None:

@@ -15,8 +15,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from caecodec.weights import SHIPPED
+
 ROOT = Path(__file__).parent.parent
 PACKAGE_FILES = ["pyproject.toml", "README.md", "LICENSE"]
+LARGEST_WHEEL = 40_000_000
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +43,14 @@ def test_the_wheel_holds_every_file_of_the_package(dist: Path) -> None:
     for path in (ROOT / "caecodec").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert path.relative_to(ROOT).as_posix() in names
+    assert wheel.stat().st_size < LARGEST_WHEEL
 
 
 def test_the_sdist_holds_what_the_wheel_is_made_of(dist: Path) -> None:
     (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
-    assert {*PACKAGE_FILES, "caecodec/weights/main.safetensors", "caecodec/py.typed"} <= names
+    assert {*PACKAGE_FILES, "caecodec/weights/psnr.safetensors", "caecodec/py.typed"} <= names
 
 
 def test_the_wheel_compresses_in_a_fresh_environment_offline(dist: Path, tmp_path: Path) -> None:
@@ -61,7 +65,10 @@ def test_the_wheel_compresses_in_a_fresh_environment_offline(dist: Path, tmp_pat
     for command in (
         ["caecodec", "compress", "photo.png"],
         ["caecodec", "decompress", "photo.cae", "back.png"],
-        ["caecodec", "compress", "photo.png", "classic.cae", "--model", "classic"],
+        *(
+            ["caecodec", "compress", "photo.png", f"{model}.cae", "--model", model]
+            for model in SHIPPED
+        ),
         ["caecodec", "desktop", "--prefix", "share"],
         ["python", "-c", "import caecodec; print(caecodec.__file__)"],
     ):

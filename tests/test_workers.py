@@ -79,7 +79,7 @@ def test_one_codec_in_8_threads_gives_the_bytes_and_pixels_of_one_thread(toy: Co
 
 
 def test_main_in_8_threads_gives_the_bytes_and_pixels_of_one_thread() -> None:
-    codec = shared_codec("main")
+    codec = shared_codec("psnr")
     task = Task(synthetic_image(130, 70, 1), 55, 3)
     expected = round_trip(codec, task)
     with ThreadPoolExecutor(8) as pool:

@@ -25,7 +25,7 @@ import dataclasses
 import importlib.metadata
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
@@ -36,15 +36,15 @@ import PIL
 from PIL import Image, features
 
 from caecodec.bench.extras import import_extra
-from caecodec.config import DEFAULT_EFFORT, MAX_EFFORT, MAX_QUALITY, MIN_EFFORT, MIN_QUALITY
+from caecodec.config import DEFAULT_EFFORT, MAX_EFFORT, MAX_QUALITY, MIN_EFFORT, MIN_QUALITY, Tune
 from caecodec.errors import ConfigError
 
 CAE_EFFORTS = {f"cae-e{effort}": effort for effort in range(MIN_EFFORT, MAX_EFFORT + 1)}
 """caecodec at an effort of its own; "cae" is at the default one."""
-CLASSIC = "classic"
-"""caecodec with the classic model, at the default effort."""
+FIXED_MODELS = {**{f"cae-{tune}": str(tune) for tune in Tune}, "classic": "classic"}
+"""caecodec with a certain shipped model, at the default effort; the others take any model."""
 CODEC_NAMES = (
-    *("cae", *CAE_EFFORTS, CLASSIC),
+    *("cae", *CAE_EFFORTS, *FIXED_MODELS),
     *("png", "jpeg", "mozjpeg", "webp", "jp2", "jxl", "avif", "avif-psnr"),
 )
 """What `make_codecs` accepts, in the order of its result."""
@@ -88,16 +88,14 @@ class ImageCodec:
 def make_codecs(
     names: Iterable[str],
     *,
-    cae: Compressor | None = None,
-    classic: Compressor | None = None,
+    models: Mapping[str, Compressor] | None = None,
     qualities: Sequence[float] | None = None,
 ) -> list[ImageCodec]:
     """Build the codecs of a benchmark.
 
     Args:
         names: of CODEC_NAMES; "jpeg" gives two curves, "jpeg" (4:2:0) and "jpeg-444" (4:4:4).
-        cae: the model behind "cae" and "cae-e1" to "cae-e9"; needed when one is among the names.
-        classic: the model behind "classic"; needed when that is among the names.
+        models: the model behind each name that is caecodec.
         qualities: for every lossy codec instead of its own; 0 to 100, and whole for all but
             caecodec.
 
@@ -116,7 +114,7 @@ def make_codecs(
         codec
         for name in CODEC_NAMES
         if name in wanted
-        for codec in _curves(name, classic if name == CLASSIC else cae)
+        for codec in _curves(name, (models or {}).get(name))
     ]
     if qualities is None:
         return codecs
@@ -125,7 +123,7 @@ def make_codecs(
 
 def is_cae(name: str) -> bool:
     """Whether a codec of CODEC_NAMES is caecodec."""
-    return name in ("cae", CLASSIC) or name in CAE_EFFORTS
+    return name == "cae" or name in CAE_EFFORTS or name in FIXED_MODELS
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:

@@ -46,6 +46,8 @@ _STYLES = {
             1,
         )
     },
+    "cae-visual": _Style("caecodec, for the eye", "#bf3989", "o"),
+    "cae-psnr": _Style("caecodec, for PSNR", "#e16f24", "o"),
     "classic": _Style("classic autoencoder", "#bc4c00", "v"),
     "avif": _Style("AVIF", "#0969da", "s"),
     "avif-psnr": _Style("AVIF, tuned for PSNR", "#54aeff", "s"),

@@ -10,11 +10,12 @@ import typer
 from caecodec.cli.console import reports_errors
 from caecodec.cli.files import Job, check_target
 from caecodec.cli.options import Force, Model
+from caecodec.config import DEFAULT_TUNE
 from caecodec.errors import ConfigError
 
 CODECS_HELP = (
-    "Of cae, cae-e1 to cae-e9 (efforts), classic, png, jpeg, mozjpeg, webp, jp2, jxl, avif, "
-    "avif-psnr."
+    "Of cae, cae-e1 to cae-e9 (efforts), cae-visual, cae-psnr, classic, png, jpeg, mozjpeg, webp, "
+    "jp2, jxl, avif, avif-psnr."
 )
 Bpp = Annotated[
     float, typer.Option(min=0.01, help="Bits a pixel of the files that are shown side by side.")
@@ -62,7 +63,7 @@ def bench(
         _names(codecs),
         _numbers(qualities),
         out,
-        model or "main",
+        model or DEFAULT_TUNE,
         baselines=baselines,
         num_pictures=pictures,
         bits_per_pixel=bpp,
@@ -88,7 +89,7 @@ def compare(
     from caecodec.cli.benchmark import compare_image  # noqa: PLC0415 - loads torch
 
     check_target(Job(image, str(out)), force=force)
-    compare_image(Path(image), _names(codecs), bpp, out, model or "main")
+    compare_image(Path(image), _names(codecs), bpp, out, model or DEFAULT_TUNE)
 
 
 def _names(text: str) -> list[str]:

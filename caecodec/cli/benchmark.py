@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from caecodec import __version__
 from caecodec.bench.baselines import KODAK_FILE, compare, is_kodak, load_baselines
 from caecodec.bench.bd_rate import METRICS, BdMatrix, bd_matrix
-from caecodec.bench.codecs import CLASSIC, ImageCodec, is_cae, library_versions, make_codecs
+from caecodec.bench.codecs import ImageCodec, library_versions
 from caecodec.bench.equal_size import at_equal_size
 from caecodec.bench.extras import import_extra
+from caecodec.bench.loading import load_codecs
 from caecodec.bench.page import Picture, svg_section, table_section, tabs_section, write_page
 from caecodec.bench.plot import label_of, plot_name
 from caecodec.bench.report import bd_cells, format_table, write_results
@@ -29,7 +30,6 @@ from caecodec.bench.runner import (
     summarize,
 )
 from caecodec.cli.console import say, stderr
-from caecodec.codec import shared_codec
 from caecodec.errors import ConfigError
 from caecodec.pixels import open_image, take_apart
 
@@ -62,7 +62,7 @@ def run(
         bits_per_pixel: of their files.
         with_ssimulacra2: measure that too.
     """
-    digests, codecs = _codecs(names, model, qualities)
+    digests, codecs = load_codecs(names, model, qualities)
     for module in (
         *_EXTRA_MODULES,
         *(["ssimulacra2"] if with_ssimulacra2 else []),
@@ -112,7 +112,7 @@ def compare_image(
     Raises:
         ConfigError: no lossy codec among the names.
     """
-    _, codecs = _codecs(names, model, None)
+    _, codecs = load_codecs(names, model)
     if all(codec.is_lossless for codec in codecs):
         raise ConfigError(f"{', '.join(names)}: expected a lossy codec, which has sizes to choose")
     image = take_apart(open_image(path, str(path)))
@@ -136,18 +136,6 @@ def compare_image(
         pictures=pictures,
     )
     say(f"wrote {out}")
-
-
-def _codecs(
-    names: list[str], model: str, qualities: list[float] | None
-) -> tuple[dict[str, str], list[ImageCodec]]:
-    """Return the digests of the models by the names that use them, and the codecs."""
-    models = {name: CLASSIC if name == CLASSIC else model for name in names if is_cae(name)}
-    loaded = {name: shared_codec(name) for name in set(models.values())}
-    codecs = make_codecs(
-        names, cae=loaded.get(model), classic=loaded.get(CLASSIC), qualities=qualities
-    )
-    return {name: loaded[used].digest.hex() for name, used in models.items()}, codecs
 
 
 def _measure(

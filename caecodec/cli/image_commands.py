@@ -28,12 +28,14 @@ from caecodec.cli.options import (
     Remove,
     SizeLimit,
     SkipExisting,
+    TuneOption,
     VerifyWritten,
     Workers,
 )
 from caecodec.cli.planning import Destination, Selection, plan_jobs
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
 from caecodec.errors import CodecError
+from caecodec.weights import choose_model
 
 
 class OutputFormat(enum.StrEnum):
@@ -86,6 +88,7 @@ def compress(
     preserve: Preserve = False,
     as_json: AsJson = False,
     progress: Progress = ProgressStyle.auto,
+    tune: TuneOption = None,
     model: Model = None,
     size_limit: SizeLimit = None,
 ) -> None:
@@ -114,7 +117,7 @@ def compress(
         best_effort=best_effort,
         verify=verify_written or remove,
         measures_psnr=psnr,
-        model=model or "main",
+        model=str(choose_model(tune, model)),
         size_limit=coding.parse_size_limit(size_limit),
     )
     batch = Batch(force, skip_existing, dry_run, jobs, preserve, as_json, progress, remove)

@@ -11,6 +11,7 @@ import typer
 from caecodec.cli.console import reports_errors, say
 from caecodec.cli.files import Job, check_target
 from caecodec.cli.options import Force, Model
+from caecodec.config import DEFAULT_TUNE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,7 +84,7 @@ def features(
 
     check_target(Job(str(image), str(out)), force=force)
     source = open_image(image, str(image))
-    picture = feature_picture(shared_model(model or "main"), source, layer)
+    picture = feature_picture(shared_model(model or DEFAULT_TUNE), source, layer)
     picture.save(out, format="PNG")
     say(f"wrote {out}")
 

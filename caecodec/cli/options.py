@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from caecodec.cli.batch import ProgressStyle
-from caecodec.config import MAX_EFFORT, MIN_EFFORT
+from caecodec.config import DEFAULT_TUNE, MAX_EFFORT, MIN_EFFORT, Tune
 
 Inputs = Annotated[
     list[str] | None,
@@ -81,6 +81,10 @@ SizeLimit = Annotated[
     typer.Option(
         metavar="PIXELS", help="Refuse larger images (default: 178956970); 500M allows more."
     ),
+]
+TuneOption = Annotated[
+    Tune | None,
+    typer.Option("--tune", help=f"What bits go to (default: {DEFAULT_TUNE})."),
 ]
 Model = Annotated[
     str | None, typer.Option("--model", help="Shipped model, or a .safetensors file.")

@@ -28,7 +28,7 @@ FromAverage = Annotated[
 Start = Annotated[
     str | None,
     typer.Option(
-        metavar="MODEL", help="Start from a shipped model (main) or a .safetensors file: fine-tune."
+        metavar="MODEL", help="Start from a shipped model (psnr) or a .safetensors file: fine-tune."
     ),
 ]
 Architecture = Annotated[

@@ -32,6 +32,7 @@ from caecodec.urls import (
     url_is_folder,
     write_url,
 )
+from caecodec.weights import choose_model
 from caecodec.weights.storage import Weights, find_weights
 
 BLOCK_SIZE = 16
@@ -76,7 +77,8 @@ def compress_folder(  # noqa: PLR0913 - options are parameters
     *,
     quality: float = DEFAULT_QUALITY,
     effort: int = DEFAULT_EFFORT,
-    model: str | Path = "main",
+    tune: str | None = None,
+    model: str | Path | None = None,
     workers: int | None = None,
     threads: int = 1,
     size_limit: int = SIZE_LIMIT,
@@ -91,7 +93,8 @@ def compress_folder(  # noqa: PLR0913 - options are parameters
         destination: the same for the `.cae` files and `manifest.parquet`; made where need be.
         quality: 0..100.
         effort: 1..9.
-        model: name of a shipped model or path of a .safetensors file on this machine.
+        tune: "visual" or "psnr", as `caecodec.compress`.
+        model: name of a shipped model or path of a .safetensors file on this machine, instead.
         workers: processes; as many as the cluster has room for by default.
         threads: of each worker.
         size_limit: pixels of the largest image.
@@ -103,7 +106,8 @@ def compress_folder(  # noqa: PLR0913 - options are parameters
     """
     quality_to_units(quality)
     effort_level(effort)
-    settings = _Settings(find_weights(model), quality, effort, size_limit, threads)
+    weights = find_weights(choose_model(tune, model))
+    settings = _Settings(weights, quality, effort, size_limit, threads)
     source, destination = _everywhere(source), _everywhere(destination)
     if not url_is_folder(source):
         raise ConfigError(f"{source} is not a folder")
