@@ -134,7 +134,7 @@ def blocked(layers: nn.Module, x: Tensor) -> Tensor:
 def bfloat16_cost(codec: Codec, image: Image.Image) -> dict[str, float]:
     """Return what a bfloat16 stem does to size (percent) and PSNR (dB)."""
     exact = codec.compress(image, quality=QUALITY)
-    model = codec._model  # noqa: SLF001
+    model = codec.model
     stem = model.stem
     model.stem = lambda x: half_precision(stem, x)
     rough = codec.compress(image, quality=QUALITY)
@@ -197,7 +197,7 @@ def main() -> None:
     torch.set_num_threads(2)
     image = Image.open(options.image).convert("RGB")
     codec = Codec(options.model)
-    model = codec._model  # noqa: SLF001
+    model = codec.model
     with torch.no_grad():
         x = replicate_to_multiple(to_unit(np.array(image)), model.stride)
         results = network_trials(model, x) | bfloat16_cost(codec, image) | shares(codec, image)

@@ -13,7 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE
-from caecodec.errors import ConfigError
+from caecodec.errors import (
+    BadMagicError,
+    ChecksumMismatchError,
+    CodecError,
+    ConfigError,
+    DesyncError,
+    FileError,
+    FormatError,
+    ImageError,
+    LimitExceededError,
+    ModelError,
+    SymbolRangeError,
+    TargetError,
+    TruncatedError,
+    UnknownModelError,
+    UnsupportedVersionError,
+    UrlError,
+)
 from caecodec.inspection import FileInfo, info
 from caecodec.replacing import replace_file
 from caecodec.weights import choose_model
@@ -28,11 +45,27 @@ if TYPE_CHECKING:
     from caecodec.pixels import ImageLike
     from caecodec.targets import Target
 
-__version__ = "0.1.0"
+__version__ = "1.0.0.dev0"
 __all__ = [
+    "BadMagicError",
+    "ChecksumMismatchError",
     "Codec",
+    "CodecError",
+    "ConfigError",
+    "DesyncError",
+    "FileError",
     "FileInfo",
+    "FormatError",
+    "ImageError",
+    "LimitExceededError",
+    "ModelError",
+    "SymbolRangeError",
     "Target",
+    "TargetError",
+    "TruncatedError",
+    "UnknownModelError",
+    "UnsupportedVersionError",
+    "UrlError",
     "__version__",
     "compress",
     "decompress",

@@ -82,12 +82,12 @@ class Codec:
         if tile_size not in TILE_SIZES:
             raise ConfigError(f"tile_size is {tile_size}, expected one of {TILE_SIZES}")
         self._coder = EntropyCoder(self.tables)
-        self._model = build_model(weights.config, weights.tensors, head_dtype=head_dtype)
-        search = SymbolSearch(self._model, self.tables)
+        self.model = build_model(weights.config, weights.tensors, head_dtype=head_dtype)
+        search = SymbolSearch(self.model, self.tables)
         self.size_limit = size_limit
         trained_for = DISTORTIONS.get(str(weights.training.get("distortion")), squared_error)
         self._encoder = Encoder(
-            self._model, self._coder, search, self.digest, tile_size, trained_for
+            self.model, self._coder, search, self.digest, tile_size, trained_for
         )
 
     def compress(
@@ -203,14 +203,14 @@ class Codec:
         sections = []
         for number in range(len(container.tiles)):
             z, y, indexes = decompression.symbols(number)
-            z_indexes = self._model.hyper_indexes(z.shape, container.header.quality_units)
+            z_indexes = self.model.hyper_indexes(z.shape, container.header.quality_units)
             sections += [(flat(z), flat(z_indexes)), (flat(y), flat(indexes))]
         return sections
 
     def _start_decoding(
         self, container: Container, lost: frozenset[int] = frozenset()
     ) -> Decompression:
-        return Decompression(Decoder(self._model, self._coder), container, lost)
+        return Decompression(Decoder(self.model, self._coder), container, lost)
 
     def _unpack(self, data: bytes) -> Container:
         container = unpack(data, size_limit=self.size_limit)
@@ -224,7 +224,7 @@ class Codec:
                 f"the file was made with model {digest.hex()}, this is {self.digest.hex()}: "
                 "give its weights file"
             )
-        if self._model.is_gray and not header.mode.is_gray:
+        if self.model.is_gray and not header.mode.is_gray:
             raise FormatError(
                 f"colour mode {header.mode.name}, expected L or LA: "
                 "the model of this file is for grayscale images"

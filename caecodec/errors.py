@@ -1,4 +1,22 @@
-"""Every error that caecodec raises on purpose; no message ends in a period."""
+"""Every error that caecodec raises on purpose; no message ends in a period.
+
+CodecError
+├── FormatError                  the bytes are not a valid file
+│   ├── BadMagicError
+│   ├── UnsupportedVersionError
+│   ├── TruncatedError
+│   ├── ChecksumMismatchError
+│   ├── DesyncError
+│   └── LimitExceededError
+├── ModelError                   the weights
+│   └── UnknownModelError
+├── ImageError                   the pixels
+├── SymbolRangeError
+├── ConfigError                  what was asked for
+├── TargetError
+├── FileError                    where the bytes are
+└── UrlError
+"""
 
 
 class CodecError(Exception):
@@ -55,3 +73,11 @@ class ConfigError(CodecError):
 
 class TargetError(CodecError):
     """No quality reaches the wanted size or PSNR."""
+
+
+class FileError(CodecError):
+    """A file cannot be read or written as asked."""
+
+
+class UrlError(CodecError):
+    """A file behind a URL cannot be read or written."""

@@ -13,14 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from caecodec.errors import CodecError, ConfigError
+from caecodec.errors import CodecError, ConfigError, UrlError
 from caecodec.replacing import replace_file
 
 _SCHEME = re.compile(r"\w\w://")  # two letters: C:/ is a disk
-
-
-class UrlError(CodecError):
-    """A file behind a URL cannot be read or written."""
 
 
 def is_url(path: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import caecodec
+from caecodec import errors
 
 PACKAGE = Path(caecodec.__file__).parent
 LAYERS = [
@@ -143,6 +144,18 @@ def test_the_public_names_are_complete_sorted_and_documented() -> None:
     for name in caecodec.__all__:
         public = getattr(caecodec, name)
         assert name == "__version__" or public.__doc__, name
+
+
+def test_every_error_is_a_public_name() -> None:
+    pending, found = [caecodec.CodecError], set()
+    while pending:
+        error = pending.pop()
+        assert error.__module__ == "caecodec.errors"
+        assert getattr(caecodec, error.__name__) is error
+        assert f"── {error.__name__}" in (errors.__doc__ or "") or error is caecodec.CodecError
+        found.add(error)
+        pending += error.__subclasses__()
+    assert len(found) == len([name for name in caecodec.__all__ if name.endswith("Error")])
 
 
 def test_importing_caecodec_loads_no_torch() -> None:

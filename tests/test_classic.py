@@ -130,7 +130,7 @@ def test_the_table_of_a_symbol_follows_from_quality_and_channel_by_integers(
     config = classic.weights.config
     anchors, channels = config.quality_anchors, config.latent_channels
     anchor = (2 * units * (anchors - 1) + 10_000) // 20_000
-    model: FrozenModel = classic._model
+    model: FrozenModel = classic.model
     indexes = model.scale_indexes(torch.zeros(0), units, (2, 3))
     expected = 1 + anchor * channels + np.arange(channels)
     assert np.array_equal(
@@ -158,7 +158,7 @@ def test_tiles_leave_no_seam_and_are_counted_without_the_model(classic: Codec) -
     with torch.inference_mode():
         compression = tiled.start(image)
         header = compression.header(80)
-        model = classic._model
+        model = classic.model
         x = replicate_to_multiple(to_unit(image), model.stride)
         y = model.analyze(model.stem(x), 8000)
         for tile in header.grid.at(model.stride):
@@ -183,7 +183,7 @@ def test_a_gray_model_takes_gray_images_alone(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="grayscale"):
         codec.compress(image)
     other = Codec(codec.weights)
-    other._model.is_gray = False
+    other.model.is_gray = False
     with pytest.raises(FormatError, match="L or LA"):
         codec.decompress(other.compress(image))
 

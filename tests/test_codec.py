@@ -116,7 +116,7 @@ def test_tiles_leave_no_seam(tiled: Codec) -> None:
     decompression = tiled._start_decoding(container)
     with torch.inference_mode():
         y_hat = decompression.latent(header.grid.bounds)
-        one_piece = whole._model.synthesize(y_hat, header.quality_units)[..., :150, :200]
+        one_piece = whole.model.synthesize(y_hat, header.quality_units)[..., :150, :200]
         whole_image = np.array(tiled.decompress(tiled.compress(image, quality=80)))
     difference = to_uint8(one_piece, is_gray=False).astype(int) - whole_image
     assert np.abs(difference).max() <= 1
@@ -128,7 +128,7 @@ def test_tiles_leave_no_seam(tiled: Codec) -> None:
 def test_a_part_of_the_latents_gives_its_part_of_the_pixels(
     toy: Codec, top: int, left: int, sides: tuple[int, int]
 ) -> None:
-    model, bounds = toy._model, Region(0, 0, 12, 10)
+    model, bounds = toy.model, Region(0, 0, 12, 10)
     inner = Region(top, left, *sides).common(bounds)
     held = inner.grown(model.synthesis_halo, bounds)
     torch.manual_seed(0)
@@ -158,7 +158,7 @@ def test_a_window_in_slabs_is_the_same_as_the_whole(
     toy: Codec, sides: tuple[int, int], positions: int, data: st.DataObject
 ) -> None:
     """Slabs are rows of a high image and columns of a wide one; no pixel is given twice."""
-    model, (height, width) = toy._model, sides
+    model, (height, width) = toy.model, sides
     grid = TileGrid(width * model.stride, height * model.stride, 4)
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     window = Region(top, left, 4, 5).common(grid.bounds)
@@ -306,7 +306,7 @@ def test_tiled_analysis_equals_analysis_in_one_piece(tiled: Codec) -> None:
     with torch.inference_mode():
         compression = tiled.start(image)
         header = compression.header(80)
-        y = whole._model.analyze(whole._model.stem(replicate_to_multiple(to_unit(image), 16)), 8000)
+        y = whole.model.analyze(whole.model.stem(replicate_to_multiple(to_unit(image), 16)), 8000)
         for tile in header.grid:
             piece = compression.latent(tile, header).y
             torch.testing.assert_close(piece, y[..., tile.rows, tile.columns])

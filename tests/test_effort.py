@@ -108,7 +108,7 @@ def cost_of(codec: Codec, image: np.ndarray, quality: float, effort: int) -> flo
     container = codec._unpack(compression.compress(quality, effort=effort))
     header = container.header
     y_hat = codec._start_decoding(container).latent(header.grid.bounds)
-    x_hat = codec._model.synthesize(y_hat, header.quality_units).clamp(0, 1)
+    x_hat = codec.model.synthesize(y_hat, header.quality_units).clamp(0, 1)
     x = to_unit(image)
     squares = (x_hat[..., : x.shape[-2], : x.shape[-1]] - x).square().sum().item()
     return bits + bits_per_squared_error(header.quality_units, 3) * squares
@@ -187,13 +187,13 @@ def test_a_tile_is_judged_by_all_the_pixels_it_reaches(toy: Codec, image: np.nda
     canvas = torch.randn((1, channels, 5, 6), generator=generator)
     tile = Region(1, 2, 2, 2)
     grid = TileGrid(96, 80, tile_size=8)
-    around = Surroundings(toy._model, lambda part: canvas[..., part.rows, part.columns], grid, tile)
+    around = Surroundings(toy.model, lambda part: canvas[..., part.rows, part.columns], grid, tile)
     x = to_unit(image)
 
     def whole(y_hat: torch.Tensor) -> float:
         latents = canvas.clone()
         latents[..., tile.rows, tile.columns] = y_hat
-        x_hat = toy._model.synthesize(latents, units).clamp(0, 1)
+        x_hat = toy.model.synthesize(latents, units).clamp(0, 1)
         return (x_hat - x).double().square().sum().item()
 
     def near(y_hat: torch.Tensor) -> float:

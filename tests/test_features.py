@@ -78,6 +78,6 @@ def test_models_lists_layers_side_by_side(classic_path: Path) -> None:
 
 def test_layers_add_up_to_the_model(classic: Codec) -> None:
     for side, expected in zip(
-        layer_rows(classic._model), kmac_per_pixel(classic.weights.config), strict=True
+        layer_rows(classic.model), kmac_per_pixel(classic.weights.config), strict=True
     ):
         assert sum(row.kmac_per_pixel for row in side) == pytest.approx(expected)

@@ -122,7 +122,7 @@ def test_the_shipped_model_decodes_to_the_same_pixels_but_for_rounding(
     with torch.inference_mode():
         y = trained.analyze(trained.stem(x), units).round()
         before, after = (
-            model.synthesize(y, units).mul(255).clamp(0, 255) for model in (trained, codec._model)
+            model.synthesize(y, units).mul(255).clamp(0, 255) for model in (trained, codec.model)
         )
     assert (after - before).abs().max() < 1
     assert (after - before).square().mean().sqrt() < 0.1
@@ -136,7 +136,7 @@ def test_the_shipped_model_encodes_to_the_same_symbols_but_for_a_few(
     x = to_unit(synthetic_image(320, 192, 5))
     symbols = []
     with torch.inference_mode():
-        for model in (trained, codec._model):
+        for model in (trained, codec.model):
             y = model.analyze(model.stem(x), units)
             z = model.hyper_symbols(y, units)
             indexes = model.scale_indexes(z, units, tuple(y.shape[-2:]))
@@ -167,6 +167,6 @@ def test_a_file_of_the_folded_model_is_as_good(shipped: tuple[Codec, FrozenAutoe
     image = synthetic_image(128, 96, 9)
     data = codec.compress(image, quality=60)
     unfolded = copy.copy(codec)
-    unfolded._model = trained
+    unfolded.model = trained
     pixels = [np.asarray(own.decompress(data), dtype=np.int16) for own in (codec, unfolded)]
     assert np.abs(pixels[0] - pixels[1]).max() <= 1

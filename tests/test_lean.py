@@ -74,7 +74,7 @@ def test_lean_files_decode_to_what_the_encoder_saw(lean: Codec) -> None:
 
 @pytest.mark.parametrize("shape", [(9, 7), (6, 11)])
 def test_lean_slabs_are_the_same_as_the_whole(lean: Codec, shape: tuple[int, int]) -> None:
-    model, (height, width) = lean._model, shape
+    model, (height, width) = lean.model, shape
     torch.manual_seed(0)
     y_hat = torch.randn(1, model.config.latent_channels, height, width)
     grid = TileGrid(width * model.stride, height * model.stride, 4)

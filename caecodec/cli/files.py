@@ -9,15 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from caecodec.errors import CodecError
+from caecodec.errors import FileError
 from caecodec.replacing import replace_file
 from caecodec.urls import is_url, read_url, remove_url, url_exists, url_size, write_url
 
 PIPE = "-"
-
-
-class FileError(CodecError):
-    """A file cannot be read or written as asked."""
 
 
 @dataclasses.dataclass(frozen=True)

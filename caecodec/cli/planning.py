@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from caecodec.cli.files import PIPE, FileError, Job, file_exists, read_source
-from caecodec.errors import ConfigError
+from caecodec.cli.files import PIPE, Job, file_exists, read_source
+from caecodec.errors import ConfigError, FileError
 from caecodec.urls import (
     check_url,
     is_url,

@@ -94,7 +94,7 @@ def _reencoded(
     codec: Codec, header: Header, number: int, payload: bytes
 ) -> tuple[Tile, tuple[IntArray, IntArray]]:
     """Return a right tile of the symbols that a payload starts with, whatever follows them."""
-    model, coder, units = codec._model, codec._coder, header.quality_units
+    model, coder, units = codec.model, codec._coder, header.quality_units
     region = header.grid.at(model.stride).tile_at(number)
     sides = region.height, region.width
     decoder = coder.decoder(payload)
