@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 from caecodec.config import DEFAULT_TUNE
 
 EVERY = 100

@@ -6,7 +6,7 @@ python bench/butteraugli.py DATASET [--codecs cae,avif,avif-psnr,jxl,jpeg,webp] 
 No package that pip installs brings Butteraugli, so this calls libjxl's own tool (Debian:
 libjxl-devtools), with its default intensity of 80 nits. The 3-norm is 0 for equal images, and about
 1 where a difference just shows. A curve is the means over images by quality; BD-rates follow
-`caecodec.bench.bd_rate`, with the negative norm as the value that rises.
+`caecodec.benchmark.bd_rate`, with the negative norm as the value that rises.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from caecodec.bench.bd_rate import BD_ANCHORS, Sample, bd_rate, rising
-from caecodec.bench.codecs import CAE_QUALITIES, ImageCodec, is_cae, library_versions
-from caecodec.bench.loading import load_codecs
-from caecodec.bench.runner import load_dataset
+from caecodec.benchmark.bd_rate import BD_ANCHORS, Sample, bd_rate, rising
+from caecodec.benchmark.codecs import CAE_QUALITIES, ImageCodec, is_cae, library_versions
+from caecodec.benchmark.loading import load_codecs
+from caecodec.benchmark.measure import load_dataset
 from caecodec.config import DEFAULT_TUNE
 from caecodec.errors import CodecError, ConfigError
 

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from caecodec.bench.runner import load_dataset
-from caecodec.codec import Codec
+from caecodec.benchmark.measure import load_dataset
+from caecodec.codec.codec import Codec
 from caecodec.config import ModelConfig
 from caecodec.nn.architectures import build_model
 from caecodec.weights import SHIPPED, shipped_path

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from caecodec.bench.bd_rate import bd_rates
-from caecodec.bench.runner import Record, load_dataset, summarize
-from caecodec.codec import Codec
+from caecodec.benchmark.bd_rate import bd_rates
+from caecodec.benchmark.measure import Record, load_dataset, summarize
+from caecodec.codec.codec import Codec
 from caecodec.config import DEFAULT_TUNE
-from caecodec.metrics import psnr
+from caecodec.image.metrics import psnr
 
 QUALITIES = (0, 25, 50, 75, 100)
 

@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from caecodec.codec import Codec
-from caecodec.container import unpack_header
+from caecodec.codec.codec import Codec
 from caecodec.errors import CodecError
+from caecodec.format.container import unpack_header
 from caecodec.weights import SHIPPED
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fuzz"))

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from caecodec.bench.runner import load_dataset
-from caecodec.codec import Codec
-from caecodec.complexity import kmac_per_pixel
+from caecodec.benchmark.measure import load_dataset
+from caecodec.codec.codec import Codec
 from caecodec.config import DEFAULT_TUNE
-from caecodec.metrics import psnr
+from caecodec.image.metrics import psnr
+from caecodec.weights.complexity import kmac_per_pixel
 
 QUALITIES = tuple(range(0, 101, 10))
 RATE_QUALITIES = (0, 50, 100)

@@ -40,10 +40,16 @@ from rich.console import Console
 from rich.table import Table
 
 import caecodec
-from caecodec.bench.codecs import FIXED_MODELS, ImageCodec, is_cae, library_versions, make_codecs
+from caecodec.benchmark.codecs import (
+    FIXED_MODELS,
+    ImageCodec,
+    is_cae,
+    library_versions,
+    make_codecs,
+)
 from caecodec.config import DEFAULT_TUNE
-from caecodec.metrics import psnr
-from caecodec.pixels import IMAGE_SUFFIXES
+from caecodec.image.metrics import psnr
+from caecodec.image.pixels import IMAGE_SUFFIXES
 
 CODECS = ("cae", "jpeg", "webp", "jp2", "jxl", "avif")
 THREADS = (1, 2)
@@ -60,7 +66,7 @@ def build_codec(job: Job) -> ImageCodec:
     """Return the codec of a job; of two JPEG curves the first, 4:2:0."""
     name, models = job["codec"], {}
     if is_cae(name):
-        from caecodec.codec import Codec  # noqa: PLC0415 - loads torch, where it is measured
+        from caecodec.codec.codec import Codec  # noqa: PLC0415 - loads torch, where it is measured
 
         models = {name: Codec(FIXED_MODELS.get(name, job["model"]))}
     return make_codecs([name], models=models)[0]
@@ -161,7 +167,7 @@ def encode_and_decode(job: Job) -> dict[str, float]:
 def only_import(job: Job) -> dict[str, float]:
     """Import what the codec needs, and load no weights."""
     if is_cae(job["codec"]):
-        importlib.import_module("caecodec.codec")
+        importlib.import_module("caecodec.codec.codec")
     else:
         build_codec(job)
     return {}

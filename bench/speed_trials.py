@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.mkldnn import to_mkldnn
 
-from caecodec.codec import Codec
-from caecodec.compression import to_unit
+from caecodec.codec.codec import Codec
+from caecodec.codec.tensors import to_unit
 from caecodec.config import DEFAULT_TUNE
-from caecodec.metrics import psnr
+from caecodec.image.metrics import psnr
 from caecodec.nn.architectures import build_model
 from caecodec.nn.entropy_models import replicate_to_multiple
-from caecodec.nn.frozen import FrozenAutoencoder, quality_of
+from caecodec.nn.inference import FrozenAutoencoder, quality_of
 from caecodec.nn.layers import Block
 from caecodec.weights import shipped_path
 from caecodec.weights.storage import load_weights

@@ -25,7 +25,7 @@ import json, sys, time
 import numpy as np, torch
 from PIL import Image
 import caecodec
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 torch.set_num_threads(int(sys.argv[1]))
 codec = Codec()
 for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""`.cae` files in Pillow: importing this module registers the format (layer 5).
+"""`.cae` files in Pillow: importing this module registers the format.
 
 Opening reads header and metadata; pixels are decoded, and torch is loaded, on first use.
 """
@@ -9,10 +9,11 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from caecodec.boxes import METADATA_BOXES
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, largest_reduction
-from caecodec.container import MAGIC, MAX_SIDE, read_front
 from caecodec.errors import CodecError, FormatError
+from caecodec.format.boxes import METADATA_BOXES
+from caecodec.format.constants import MAX_SIDE
+from caecodec.format.container import MAGIC, read_front
 from caecodec.weights import choose_model
 
 FORMAT = "CAE"
@@ -62,7 +63,7 @@ class CaeImageFile(ImageFile.ImageFile):
             OSError: the file is damaged, or its model is not shipped.
         """
         if self.tile and self.fp is not None:
-            from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
+            from caecodec.codec.codec import codec_for  # noqa: PLC0415 - loads torch
 
             self.fp.seek(0)
             data = self.fp.read()
@@ -86,7 +87,7 @@ def _accept(prefix: bytes) -> bool:
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Write an image; options of `save`: quality, effort, tune, and icc_profile, exif, xmp."""
     del filename
-    from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
+    from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - loads torch
 
     options = getattr(image, "encoderinfo", {})
     if replaced := {name: options[name] for name in METADATA_BOXES if name in options}:

@@ -31,8 +31,8 @@ from caecodec.errors import (
     UnsupportedVersionError,
     UrlError,
 )
+from caecodec.files.replacing import replace_file
 from caecodec.inspection import FileInfo, info
-from caecodec.replacing import replace_file
 from caecodec.weights import choose_model
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-    from caecodec.codec import Codec
-    from caecodec.feature_maps import FeatureArray
-    from caecodec.pixels import ImageLike
-    from caecodec.targets import Target
+    from caecodec.codec.codec import Codec
+    from caecodec.codec.feature_maps import FeatureArray
+    from caecodec.codec.targets import Target
+    from caecodec.image.pixels import ImageLike
 
 __version__ = "1.0.0.dev0"
 __all__ = [
@@ -104,8 +104,8 @@ def compress(  # noqa: PLR0913 - options are parameters
         TargetError: no quality reaches the target.
         ModelError: no such model.
     """
-    from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
-    from caecodec.targets import compress_to  # noqa: PLC0415 - loads numpy
+    from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - loads torch
+    from caecodec.codec.targets import compress_to  # noqa: PLC0415 - loads numpy
 
     codec = shared_codec(choose_model(tune, model))
     if target is None:
@@ -136,7 +136,7 @@ def decompress(
         ModelError: the model that made the file is not at hand.
         ConfigError: the crop is not inside the image, or another `reduce`.
     """
-    from caecodec.codec import codec_for, shared_codec  # noqa: PLC0415 - loads torch
+    from caecodec.codec.codec import codec_for, shared_codec  # noqa: PLC0415 - loads torch
 
     codec = codec_for(data) if model is None else shared_codec(model)
     return codec.decompress(data, crop=crop, reduce=reduce)
@@ -201,18 +201,18 @@ def features(
         ConfigError: no such layer.
         ModelError: no such model.
     """
-    from caecodec.feature_maps import features_of, shared_model  # noqa: PLC0415 - loads torch
+    from caecodec.codec.feature_maps import features_of, shared_model  # noqa: PLC0415 - loads torch
 
     return features_of(shared_model(model), image, layer)
 
 
 def __getattr__(name: str) -> Any:
     if name == "Codec":
-        from caecodec.codec import Codec  # noqa: PLC0415 - loads torch
+        from caecodec.codec.codec import Codec  # noqa: PLC0415 - loads torch
 
         return Codec
     if name == "Target":
-        from caecodec.targets import Target  # noqa: PLC0415 - loads numpy
+        from caecodec.codec.targets import Target  # noqa: PLC0415 - loads numpy
 
         return Target
     raise AttributeError(f"module 'caecodec' has no attribute {name!r}")

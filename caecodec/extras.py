@@ -1,4 +1,4 @@
-"""Optional dependencies, named when they are missing (layer 0)."""
+"""Optional dependencies, named when they are missing."""
 
 from __future__ import annotations
 

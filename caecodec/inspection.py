@@ -1,4 +1,4 @@
-"""What a file says of itself, read without networks (layer 4): no torch, no numpy."""
+"""What a file says of itself, read without networks: no torch, no numpy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from caecodec.container import HEADER_BYTES, MAX_SIDE, box_sizes, unpack_header
 from caecodec.errors import CodecError
+from caecodec.format.constants import MAX_SIDE
+from caecodec.format.container import HEADER_BYTES, box_sizes, unpack_header
 from caecodec.weights import model_name
 
 

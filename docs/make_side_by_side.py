@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from caecodec.bench.codecs import make_codecs
-from caecodec.bench.equal_size import Version, at_equal_size
-from caecodec.bench.plot import label_of
-from caecodec.codec import Codec
+from caecodec.benchmark.codecs import make_codecs
+from caecodec.benchmark.equal_size import Version, at_equal_size
+from caecodec.benchmark.plot import label_of
+from caecodec.codec.codec import Codec
 
 CODECS = ("cae", "avif", "jpeg")
 CROP = (150, 70, 310, 162)

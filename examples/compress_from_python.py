@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 import caecodec
-from caecodec.metrics import psnr
+from caecodec.image.metrics import psnr
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ python examples/compress_on_ray.py s3://bucket/photos s3://bucket/compressed --q
 
 import argparse
 
+from caecodec.cluster.ray_folder import compress_folder
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
-from caecodec.scale.ray_folder import compress_folder
 
 
 def main() -> int:

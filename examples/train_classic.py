@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 import caecodec
-from caecodec.metrics import psnr
+from caecodec.image.metrics import psnr
 
 
 def main(photos: Path, steps: str, model: Path) -> None:

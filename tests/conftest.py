@@ -10,7 +10,7 @@ from make_golden import CONFIG, SETTINGS, TOY, synthetic_image
 from PIL import Image
 from toys import LEAN, toy_images
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 from caecodec.config import ClassicConfig
 from caecodec.train.export import export
 from caecodec.train.settings import ClassicSettings

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from caecodec.codec import Codec
-from caecodec.container import unpack_header
+from caecodec.codec.codec import Codec
+from caecodec.format.container import unpack_header
 
 
 class Probed(NamedTuple):

@@ -1,4 +1,4 @@
-"""DESIGN's layers, checked: imports go down only, and a light import stays light."""
+"""The layers of ARCHITECTURE.md: imports go down only, and a light import stays light."""
 
 import ast
 import importlib
@@ -13,40 +13,36 @@ from caecodec import errors
 
 PACKAGE = Path(caecodec.__file__).parent
 LAYERS = [
-    ["errors", "config", "extras"],
-    [
-        *("boxes", "complexity", "container", "entropy_coder", "memory", "metrics", "pixels"),
-        *("replacing", "salvage", "tables", "tiles", "urls"),
-    ],
+    ["errors"],
+    ["config", "extras"],
+    ["format"],
+    ["image", "files"],
     ["nn"],
     ["weights"],
-    [
-        *("codec", "compression", "decompression", "effort", "feature_maps", "inspection"),
-        *("mosaic", "targets"),
-    ],
+    ["inspection"],
+    ["codec"],
     ["caecodec"],
-    ["CaeImagePlugin", "bench", "desktop", "scale", "train"],
+    ["CaeImagePlugin", "benchmark", "cluster", "desktop", "train"],
     ["cli"],
     ["__main__"],
 ]
+"""Folders and modules from the bottom; ARCHITECTURE.md draws the same list."""
 NN_ORDER = [
     *("layers", "transforms", "entropy_models", "rounding", "ssimulacra2", "distortions"),
-    *("autoencoder", "folding", "classic", "exact", "frozen", "frozen_classic", "architectures"),
-    "layer_rows",
+    *("autoencoder", "folding", "classic", "exact", "inference", "inference_classic"),
+    *("architectures", "summary"),
 ]
 THIRD_PARTY = {
-    "torch": {
-        *("nn", "codec", "compression", "decompression", "effort", "mosaic", "train", "cli"),
-        *("bench", "scale"),
-    },
-    "constriction": {"entropy_coder"},
+    "torch": {"nn", "codec", "train", "cli", "benchmark", "cluster"},
+    "constriction": {"format"},
     "typer": {"cli"},
-    "rich": {"cli", "bench"},
-    "matplotlib": {"bench"},
+    "rich": {"cli", "benchmark"},
+    "matplotlib": {"benchmark"},
     "safetensors": {"weights"},
-    "ray": {"scale"},
-    "pyarrow": {"scale"},
-    "fsspec": {"urls"},
+    "ray": {"cluster"},
+    "pyarrow": {"cluster"},
+    "fsspec": {"files"},
+    "PIL": {"CaeImagePlugin", "benchmark", "caecodec", "cli", "codec", "image", "train"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 350
@@ -81,14 +77,58 @@ def own_imports(path: Path) -> set[str]:
     return names | ({"caecodec"} if "caecodec" in imports_of(path) else set())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_down_only(path: Path) -> None:
-    own = name_of(path)
-    for other in own_imports(path):
-        if own == "caecodec" and other == "codec":
-            continue
-        same_package = own.split(".", 1)[0] == other.split(".", 1)[0]
-        assert same_package or layer_of(other) <= layer_of(own), f"{own} imports {other}"
+def top_of(module: str) -> str:
+    return module.split(".", maxsplit=1)[0]
+
+
+def wrong_imports(graph: dict[str, set[str]]) -> list[str]:
+    """Return the imports that leave a folder for another one that is not below it."""
+    return [
+        f"{own} imports {other}"
+        for own, others in graph.items()
+        for other in others
+        if top_of(own) != top_of(other) and layer_of(other) >= layer_of(own)
+        if (own, other) != ("caecodec", "codec")
+    ]
+
+
+def reached(graph: dict[str, set[str]], module: str) -> set[str]:
+    """Return what a module imports, and what that imports."""
+    found, pending = set(), [module]
+    while pending:
+        for other in graph.get(pending.pop(), set()) - found:
+            found.add(other)
+            pending.append(other)
+    return found
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    return {name_of(path): own_imports(path) for path in MODULES}
+
+
+def test_every_folder_imports_from_below_alone(graph: dict[str, set[str]]) -> None:
+    assert wrong_imports(graph) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [("format.boxes", "image.pixels"), ("image.pixels", "files.urls"), ("train.data", "cli.app")],
+)
+def test_a_planted_import_is_found(graph: dict[str, set[str]], own: str, other: str) -> None:
+    planted = graph | {own: graph[own] | {other}}
+    assert wrong_imports(planted) == [f"{own} imports {other}"]
+
+
+def test_the_decoder_does_without_the_encoder(graph: dict[str, set[str]]) -> None:
+    assert {"codec.encoder", "codec.search"} <= reached(graph, "codec.codec")
+    assert not {"codec.encoder", "codec.search"} & reached(graph, "codec.decoder")
+
+
+def test_the_format_needs_numpy_and_constriction_alone() -> None:
+    for path in (PACKAGE / "format").glob("*.py"):
+        roots = {top_of(name) for name in imports_of(path)}
+        assert roots - sys.stdlib_module_names <= {"caecodec", "numpy", "constriction"}, path
 
 
 def test_networks_import_in_their_order() -> None:
@@ -97,8 +137,7 @@ def test_networks_import_in_their_order() -> None:
         assert not own_imports(PACKAGE / "nn" / f"{name}.py") & later
 
 
-def test_no_import_cycle() -> None:
-    graph = {name_of(path): own_imports(path) for path in MODULES}
+def test_no_import_cycle(graph: dict[str, set[str]]) -> None:
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from make_golden import TOY, synthetic_image
 from PIL import Image
 from test_cli import MODEL, leftovers, run
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 
 
 @pytest.fixture

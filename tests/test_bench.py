@@ -1,4 +1,4 @@
-"""The promises of caecodec.bench: rates are real bytes, means are means, results can be read."""
+"""The promises of the benchmark: rates are real bytes, means are means, results can be read."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from rich.console import Console
 
-from caecodec.bench.bd_rate import bd_matrix, bd_rates
-from caecodec.bench.codecs import (
+from caecodec.benchmark import codecs as codecs_module
+from caecodec.benchmark.bd_rate import bd_matrix, bd_rates
+from caecodec.benchmark.codecs import (
     CAE_QUALITIES,
     CODEC_NAMES,
     ImageCodec,
@@ -29,14 +30,14 @@ from caecodec.bench.codecs import (
     library_versions,
     make_codecs,
 )
-from caecodec.bench.report import format_table, write_results
-from caecodec.bench.runner import (
+from caecodec.benchmark.measure import (
     Point,
     Record,
     load_dataset,
     run_benchmark,
     summarize,
 )
+from caecodec.benchmark.results import format_table, write_results
 from caecodec.errors import ConfigError, ImageError
 
 ALL_CURVES = [
@@ -56,7 +57,7 @@ ALL_CURVES = [
 
 
 class WebPModel:
-    """Stands in for a `caecodec.codec.Codec`, so that these tests need no weights."""
+    """Stands in for a `caecodec.codec.codec.Codec`, so that these tests need no weights."""
 
     def compress(self, image: Image.Image, *, quality: float, effort: int = 3) -> bytes:  # noqa: ARG002
         buffer = io.BytesIO()
@@ -229,7 +230,7 @@ def test_threads_change_no_byte_of_jpeg_xl_and_jpeg_2000(monkeypatch: pytest.Mon
     for codec in make_codecs(["jxl", "jp2"]):
         files = set()
         for threads in (1, 2, 4):
-            monkeypatch.setattr("caecodec.bench.codecs.num_threads", lambda count=threads: count)
+            monkeypatch.setattr(codecs_module, "num_threads", lambda count=threads: count)
             files.add(codec.encode(image, 80))
         assert len(files) == 1
 
@@ -468,7 +469,7 @@ def test_a_missing_dependency_is_named_with_its_extra(monkeypatch: pytest.Monkey
 
 def test_importing_the_benchmark_loads_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys, caecodec.bench.report, caecodec.metrics; "
+        "import sys, caecodec.benchmark.results, caecodec.image.metrics; "
         "assert not {'torch', 'matplotlib', 'scipy', 'imagecodecs'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,17 +16,17 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from caecodec.bench.baselines import (
+from caecodec.benchmark.baselines import (
     KODAK_FILE,
     Baseline,
     compare,
     is_kodak,
     load_baselines,
 )
-from caecodec.bench.bd_rate import bd_matrix
-from caecodec.bench.plot import plot_rd
-from caecodec.bench.report import format_table, write_results
-from caecodec.bench.runner import Point, Record
+from caecodec.benchmark.bd_rate import bd_matrix
+from caecodec.benchmark.measure import Point, Record
+from caecodec.benchmark.plot import plot_rd
+from caecodec.benchmark.results import format_table, write_results
 from caecodec.cli.benchmark import run
 from caecodec.errors import ConfigError
 
@@ -189,7 +189,7 @@ def test_the_plot_draws_published_curves_dashed_and_within_the_range_of_the_meas
 def test_the_plot_takes_codecs_and_anchors_that_it_has_no_style_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("caecodec.bench.plot.BD_ANCHORS", ("new",))
+    monkeypatch.setattr("caecodec.benchmark.plot.BD_ANCHORS", ("new",))
     points = [*make_curve("cae"), *make_curve("new", factor=2)]
     (axes,) = plot_rd(points, bd_matrix(points, ["new"]), title="kodak").axes
     assert axes.get_legend().get_title().get_text() == "BD-rate against new"

@@ -13,10 +13,10 @@ from rich.console import Console
 from test_bench import make_point
 from test_cli import MODEL, run
 
-from caecodec.bench.bd_rate import METRICS, bd_matrix, bd_rates, shared_ranges
-from caecodec.bench.page import svg_section, tabs_section
-from caecodec.bench.report import format_table, write_results
-from caecodec.bench.runner import Point
+from caecodec.benchmark.bd_rate import METRICS, bd_matrix, bd_rates, shared_ranges
+from caecodec.benchmark.measure import Point
+from caecodec.benchmark.report import svg_section, tabs_section
+from caecodec.benchmark.results import format_table, write_results
 
 
 def curve(codec: str, *, psnr: float = 1.0, ms_ssim: float = 1.0, seen: float = 1.0) -> list[Point]:

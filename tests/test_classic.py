@@ -11,21 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_golden import TOY, synthetic_image
 
-from caecodec.codec import Codec
-from caecodec.complexity import kmac_per_pixel
-from caecodec.compression import to_unit
+from caecodec.codec.codec import Codec
+from caecodec.codec.tensors import to_unit
 from caecodec.config import ClassicConfig, ModelConfig, model_config_from
-from caecodec.container import pack, unpack, unpack_header
 from caecodec.errors import ConfigError, FormatError, ImageError, ModelError
+from caecodec.format.container import pack, unpack, unpack_header
+from caecodec.format.grid import Region
+from caecodec.image.metrics import psnr
 from caecodec.inspection import info
-from caecodec.metrics import psnr
 from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.classic import ClassicAutoencoder
 from caecodec.nn.distortions import cross_entropy, squared_error
 from caecodec.nn.entropy_models import replicate_to_multiple
-from caecodec.nn.frozen_classic import FrozenClassic, freeze_classic
-from caecodec.tiles import Region
+from caecodec.nn.inference_classic import FrozenClassic, freeze_classic
 from caecodec.train.export import _make_tables
+from caecodec.weights.complexity import kmac_per_pixel
 from caecodec.weights.storage import Weights, load_weights, save_weights
 
 LAW = settings(max_examples=20, deadline=None)

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from caecodec.cli.app import app
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 from caecodec.config import ClassicConfig, ModelConfig
 from caecodec.errors import ConfigError
 from caecodec.train.checkpoint import load_checkpoint

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 
 from caecodec import __version__
 from caecodec.cli.app import app
-from caecodec.codec import Codec
-from caecodec.container import pack
+from caecodec.codec.codec import Codec
+from caecodec.format.container import pack
 
 MODEL = ["--model", str(TOY)]
 

@@ -10,16 +10,16 @@ from make_golden import TOY, synthetic_image
 from PIL import Image
 
 import caecodec
-from caecodec.codec import Codec
-from caecodec.compression import to_unit
-from caecodec.decompression import Decompression, to_uint8
+from caecodec.codec.codec import Codec
+from caecodec.codec.decoder import Decompression
+from caecodec.codec.latents import Make, Mosaic
+from caecodec.codec.tensors import to_uint8, to_unit
 from caecodec.errors import ConfigError, ImageError, LimitExceededError, UnknownModelError
-from caecodec.metrics import psnr
-from caecodec.mosaic import Make, Mosaic
-from caecodec.nn import frozen, layers
+from caecodec.format.grid import Region, TileGrid
+from caecodec.image.metrics import psnr
+from caecodec.nn import inference, layers
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.layers import Block
-from caecodec.tiles import Region, TileGrid
 
 LAW = settings(max_examples=25, deadline=None)
 
@@ -165,7 +165,7 @@ def test_a_window_in_slabs_is_the_same_as_the_whole(
     torch.manual_seed(0)
     y_hat = torch.randn(1, model.config.latent_channels, height, width)
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frozen, "SLAB_POSITIONS", positions)
+        patch.setattr(inference, "SLAB_POSITIONS", positions)
         whole = model.synthesize(y_hat, 5000)
         parts = torch.full_like(whole, torch.nan)
         slabs = model.synthesize_window(
@@ -227,7 +227,7 @@ def test_few_tiles_of_a_long_image_are_held_at_once(
         return found
 
     monkeypatch.setattr(Mosaic, "cut", spy)
-    monkeypatch.setattr(frozen, "SLAB_POSITIONS", 32)
+    monkeypatch.setattr(inference, "SLAB_POSITIONS", 32)
     image = synthetic_image(*sides, 9)  # 10 by 2 tiles of 64 pixels
     data = tiled.compress(image, quality=60, effort=effort)
     assert tiled.decompress(data).size == sides
@@ -251,7 +251,7 @@ def test_a_decoded_file_is_let_go_without_the_garbage_collector(
 
 
 def test_progress_of_decoding_rises_to_1(tiled: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen, "SLAB_POSITIONS", 32)
+    monkeypatch.setattr(inference, "SLAB_POSITIONS", 32)
     seen: list[float] = []
     tiled.decompress(tiled.compress(synthetic_image(200, 150, 5)), on_progress=seen.append)
     assert seen == sorted(seen)

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from caecodec.complexity import kmac_per_pixel
 from caecodec.config import ModelConfig
 from caecodec.nn.autoencoder import MainAutoencoder
+from caecodec.weights.complexity import kmac_per_pixel
 from caecodec.weights.storage import find_weights
 
 CONFIGS = [

@@ -9,20 +9,6 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from caecodec.boxes import MAX_METADATA, METADATA_BOXES
-from caecodec.container import (
-    HEADER_BYTES,
-    MAX_SIDE,
-    SIZE_LIMIT,
-    Container,
-    Header,
-    Mode,
-    Tile,
-    box_sizes,
-    pack,
-    unpack,
-    unpack_header,
-)
 from caecodec.errors import (
     BadMagicError,
     ChecksumMismatchError,
@@ -30,6 +16,18 @@ from caecodec.errors import (
     LimitExceededError,
     TruncatedError,
     UnsupportedVersionError,
+)
+from caecodec.format.boxes import MAX_METADATA, METADATA_BOXES
+from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT, Mode
+from caecodec.format.container import (
+    HEADER_BYTES,
+    Container,
+    Header,
+    Tile,
+    box_sizes,
+    pack,
+    unpack,
+    unpack_header,
 )
 
 MAX_TILES = 64

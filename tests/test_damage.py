@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caecodec.codec import Codec
-from caecodec.container import HEADER_BYTES, Header, Mode
+from caecodec.codec.codec import Codec
 from caecodec.errors import CodecError, FormatError, TruncatedError
-from caecodec.pixels import decode_alpha, encode_alpha
+from caecodec.format.constants import Mode
+from caecodec.format.container import HEADER_BYTES, Header
+from caecodec.image.pixels import decode_alpha, encode_alpha
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = ["rgb-2x2", "gray-alpha", "metadata"]

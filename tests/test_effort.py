@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_golden import TOY, synthetic_image
 
-from caecodec.codec import Codec
-from caecodec.compression import to_unit
+from caecodec.codec.codec import Codec
+from caecodec.codec.search import Surroundings, bits_per_squared_error, effort_level
+from caecodec.codec.tensors import to_unit
 from caecodec.config import MAX_EFFORT, MIN_EFFORT, rd_lambda
-from caecodec.effort import Surroundings, bits_per_squared_error, effort_level
 from caecodec.errors import ConfigError
+from caecodec.format.grid import Region, TileGrid
+from caecodec.format.tables import CodingTables
 from caecodec.nn.distortions import visual
 from caecodec.nn.rounding import (
     DEAD_ZONE_COSTS,
@@ -24,8 +26,6 @@ from caecodec.nn.rounding import (
     dead_zone_cost,
     nearest,
 )
-from caecodec.tables import CodingTables
-from caecodec.tiles import Region, TileGrid
 from caecodec.weights.storage import Weights
 
 LEVELS = range(MIN_EFFORT, MAX_EFFORT + 1)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caecodec.entropy_coder import EntropyCoder
 from caecodec.errors import DesyncError, FormatError, SymbolRangeError
-from caecodec.tables import MAX_ESCAPED, CodingTables, IntArray, make_counts
+from caecodec.format.entropy_coder import EntropyCoder
+from caecodec.format.tables import MAX_ESCAPED, CodingTables, IntArray, make_counts
 
 Section = tuple[IntArray, IntArray]
 

@@ -6,7 +6,7 @@ import torch
 from exactness_probe import Probed, probe
 from make_golden import TOY, synthetic_image
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 from caecodec.config import ModelConfig
 from caecodec.nn.entropy_models import ScaleHead
 from caecodec.nn.exact import IntegerScaleHead, export_scale_head, interpolate_offsets

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from make_golden import GOLDEN, TOY, synthetic_image
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 from caecodec.weights import shipped_path
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

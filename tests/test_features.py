@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 import caecodec
 from caecodec.cli.app import app
-from caecodec.codec import Codec
-from caecodec.complexity import kmac_per_pixel
+from caecodec.codec.codec import Codec
+from caecodec.codec.feature_maps import responses
 from caecodec.errors import ConfigError
-from caecodec.feature_maps import responses
-from caecodec.nn.layer_rows import layer_rows
+from caecodec.nn.summary import layer_rows
+from caecodec.weights.complexity import kmac_per_pixel
 
 
 @pytest.fixture

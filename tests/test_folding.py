@@ -10,13 +10,13 @@ import pytest
 import torch
 from make_golden import synthetic_image
 
-from caecodec.codec import Codec
-from caecodec.compression import to_unit
+from caecodec.codec.codec import Codec
+from caecodec.codec.tensors import to_unit
 from caecodec.config import ModelConfig
 from caecodec.nn.architectures import build_model
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.folding import fold
-from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.nn.inference import FrozenAutoencoder
 from caecodec.nn.layers import Block, Conv2d
 from caecodec.nn.rounding import nearest
 

@@ -18,19 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from caecodec import errors
-from caecodec.boxes import MAX_METADATA, METADATA_BOXES
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 from caecodec.config import ModelConfig
-from caecodec.container import (
-    HEADER_BYTES,
-    SIZE_LIMIT,
-    Header,
-    Mode,
-    unpack,
-    unpack_header,
-)
-from caecodec.entropy_coder import EntropyCoder
-from caecodec.tables import CodingTables, make_counts
+from caecodec.format.boxes import MAX_METADATA, METADATA_BOXES
+from caecodec.format.constants import SIZE_LIMIT, Mode
+from caecodec.format.container import HEADER_BYTES, Header, unpack, unpack_header
+from caecodec.format.entropy_coder import EntropyCoder
+from caecodec.format.tables import CodingTables, make_counts
 from caecodec.weights.storage import Weights
 
 ROOT = Path(__file__).parent.parent

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caecodec.boxes import METADATA_BOXES
-from caecodec.codec import Codec, codec_for
+from caecodec.codec.codec import Codec, codec_for
 from caecodec.errors import CodecError
+from caecodec.format.boxes import METADATA_BOXES
 from caecodec.weights import SHIPPED, shipped_path
 
 GOLDEN = Path(__file__).parent / "golden"

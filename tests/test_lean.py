@@ -15,15 +15,15 @@ from toys import LEAN, toy_images
 from typer.testing import CliRunner
 
 from caecodec.cli.app import app
-from caecodec.codec import Codec
-from caecodec.complexity import kmac_per_pixel
+from caecodec.codec.codec import Codec
 from caecodec.config import ModelConfig
 from caecodec.errors import ConfigError, ModelError
+from caecodec.format.grid import Region, TileGrid
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.layers import Block, Fp32Conv2d, QualityConv2d
-from caecodec.tiles import Region, TileGrid
 from caecodec.train.branches import DEAD, read_branches
 from caecodec.train.thaw import thaw
+from caecodec.weights.complexity import kmac_per_pixel
 from caecodec.weights.storage import Weights
 
 

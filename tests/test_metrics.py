@@ -1,4 +1,4 @@
-"""The promises of caecodec.metrics."""
+"""The promises of caecodec.image.metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from caecodec.errors import ImageError
-from caecodec.metrics import psnr
+from caecodec.image.metrics import psnr
 
 
 def test_psnr_is_ten_log10_of_255_squared_over_the_mean_squared_error() -> None:

@@ -23,10 +23,10 @@ from make_golden import TOY, synthetic_image
 from PIL import Image
 from typer.testing import CliRunner
 
-from caecodec import replacing
 from caecodec.cli import files
 from caecodec.cli.app import app
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
+from caecodec.files import replacing
 
 OLD = b"the old file"
 WRITING = {files.write_target, replacing.replace_file, replacing._sync_folder, files.remove_source}

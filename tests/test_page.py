@@ -21,10 +21,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from test_cli import MODEL, run
 
-from caecodec.bench.codecs import make_codecs
-from caecodec.bench.equal_size import at_equal_size, at_size
-from caecodec.bench.page import tabs_section, write_page
-from caecodec.codec import Codec
+from caecodec.benchmark.codecs import make_codecs
+from caecodec.benchmark.equal_size import at_equal_size, at_size
+from caecodec.benchmark.report import tabs_section, write_page
+from caecodec.codec.codec import Codec
 
 SIDE = 192
 

@@ -15,7 +15,8 @@ from make_golden import synthetic_image
 from PIL import Image, UnidentifiedImageError
 
 import caecodec
-from caecodec.container import HEADER_BYTES, Header, Mode
+from caecodec.format.constants import Mode
+from caecodec.format.container import HEADER_BYTES, Header
 
 caecodec.register_pillow_opener()
 METADATA = {"icc_profile": b"a profile", "exif": b"II*\0\x08\0\0\0" + bytes(6), "xmp": b"<x/>"}

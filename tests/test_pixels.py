@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caecodec.container import Mode
 from caecodec.errors import FormatError, ImageError
-from caecodec.pixels import (
+from caecodec.format.constants import Mode
+from caecodec.image.pixels import (
     FORMATS,
     decode_alpha,
     encode_alpha,

@@ -8,11 +8,11 @@ from make_golden import TOY, synthetic_image
 from PIL import Image
 from typer.testing import CliRunner
 
-from caecodec.boxes import box_at
 from caecodec.cli.app import app
-from caecodec.codec import Codec
-from caecodec.container import HEADER_BYTES
+from caecodec.codec.codec import Codec
 from caecodec.errors import CodecError, FormatError
+from caecodec.format.boxes import box_at
+from caecodec.format.container import HEADER_BYTES
 
 SIDE = 64
 """Of a tile, in pixels."""

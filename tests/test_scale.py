@@ -11,15 +11,15 @@ import pytest
 from make_golden import TOY, synthetic_image
 from PIL import Image
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 from caecodec.errors import CodecError, ConfigError
 
 ray = pytest.importorskip("ray")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-from caecodec.scale import ray_folder  # noqa: E402 - after the extra is known to be there
-from caecodec.scale.manifest import COLUMNS, Manifest, Status  # noqa: E402
-from caecodec.scale.ray_folder import Summary, compress_folder  # noqa: E402
+from caecodec.cluster import ray_folder  # noqa: E402 - after the extra is known to be there
+from caecodec.cluster.manifest import COLUMNS, Manifest, Status  # noqa: E402
+from caecodec.cluster.ray_folder import Summary, compress_folder  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray")  # of what it deprecates and uses itself
 

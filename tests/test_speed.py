@@ -17,8 +17,8 @@ from make_golden import TOY
 from PIL import Image
 from rich.console import Console
 
-from caecodec.bench.codecs import make_codecs
-from caecodec.metrics import psnr
+from caecodec.benchmark.codecs import make_codecs
+from caecodec.image.metrics import psnr
 
 SCRIPT = Path(__file__).parents[1] / "bench" / "speed.py"
 
@@ -126,7 +126,7 @@ def test_a_child_sees_no_more_cores_than_its_threads(dataset: Path) -> None:
         "import importlib.util, os, sys\n"
         "spec = importlib.util.spec_from_file_location('speed', sys.argv[1])\n"
         "speed = importlib.util.module_from_spec(spec); spec.loader.exec_module(speed)\n"
-        "from caecodec.bench.codecs import num_threads\n"
+        "from caecodec.benchmark.codecs import num_threads\n"
         "speed.TASKS['imports'] = lambda job: {'cores': num_threads()}\n"
         "speed.child()"
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from caecodec.errors import ModelError
-from caecodec.tables import (
+from caecodec.format.tables import (
     CODER_BITS,
     ESCAPE_BITS,
     MAX_REACH,

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 import caecodec
 from caecodec.cli.app import app
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
+from caecodec.codec.targets import Target, compress_to
 from caecodec.errors import ConfigError, ImageError, TargetError
-from caecodec.metrics import psnr, ssimulacra2
-from caecodec.nn.frozen import FrozenAutoencoder
-from caecodec.targets import Target, compress_to
+from caecodec.image.metrics import psnr, ssimulacra2
+from caecodec.nn.inference import FrozenAutoencoder
 
 
 @pytest.fixture(scope="module")

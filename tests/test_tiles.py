@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from caecodec.tiles import Region, TileGrid
+from caecodec.format.grid import Region, TileGrid
 
 TILE_SIZES = [4, 8, 16, 32, 64, 128]
 

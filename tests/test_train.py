@@ -13,8 +13,7 @@ import torch
 from make_golden import CONFIG, SETTINGS, synthetic_image
 from PIL import Image
 
-from caecodec.codec import Codec
-from caecodec.complexity import kmac_per_pixel
+from caecodec.codec.codec import Codec
 from caecodec.config import ModelConfig, model_config_from, optimal_step, rd_lambda
 from caecodec.errors import ConfigError, ImageError, ModelError
 from caecodec.nn.autoencoder import MainAutoencoder
@@ -27,6 +26,7 @@ from caecodec.train.export import export
 from caecodec.train.muon import orthogonalize
 from caecodec.train.settings import TrainSettings, find_config, load_config
 from caecodec.train.trainer import Budget, Trainer
+from caecodec.weights.complexity import kmac_per_pixel
 from caecodec.weights.storage import find_weights, load_weights
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from test_cli import run
 
 import caecodec
 import caecodec.CaeImagePlugin
-from caecodec.bench.codecs import FIXED_MODELS
-from caecodec.bench.loading import load_codecs
+from caecodec.benchmark.codecs import FIXED_MODELS
+from caecodec.benchmark.loading import load_codecs
 from caecodec.config import DEFAULT_TUNE, Tune
 from caecodec.errors import ConfigError
 from caecodec.weights import SHIPPED, choose_model

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from caecodec import errors
-from caecodec.codec import Codec
-from caecodec.container import METADATA_BOXES, Container, Header, Mode, Tile, unpack, unpack_header
-from caecodec.decompression import Decoder, Decompression
-from caecodec.entropy_coder import EntropyCoder
+from caecodec.codec.codec import Codec
+from caecodec.codec.decoder import Decoder, Decompression
+from caecodec.format.constants import Mode
+from caecodec.format.container import METADATA_BOXES, Container, Header, Tile, unpack, unpack_header
+from caecodec.format.entropy_coder import EntropyCoder
+from caecodec.format.grid import TileGrid
+from caecodec.format.tables import CODER_BITS, ESCAPE_BITS, CodingTables, coder_probabilities
 from caecodec.nn.exact import IntegerLayer, IntegerScaleHead
-from caecodec.tables import CODER_BITS, ESCAPE_BITS, CodingTables, coder_probabilities
-from caecodec.tiles import TileGrid
 
 TESTS = Path(__file__).parent
 VECTORS = TESTS / "vectors"

@@ -11,9 +11,9 @@ import pytest
 from make_golden import TOY
 from safetensors.numpy import save_file
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 from caecodec.errors import ModelError, UnknownModelError
-from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.nn.inference import FrozenAutoencoder
 from caecodec.weights import SHIPPED, model_name, shipped_path
 from caecodec.weights.storage import (
     FORMAT_NAME,

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import caecodec
 from caecodec.cli.app import app
-from caecodec.codec import Codec, shared_codec
+from caecodec.codec.codec import Codec, shared_codec
 
 NUM_FILES, NUM_FIRST = 1000, 100
 MAX_GROWTH = 2 * 2**20

@@ -1,1 +1,1 @@
-"""The command line (layer 5): data on stdout, words on stderr, one clear line for every error."""
+"""The command line: data on stdout, words on stderr, one clear line for every error."""

@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from caecodec import __version__
-from caecodec.cli.bench_commands import bench, compare
-from caecodec.cli.desktop_commands import desktop
-from caecodec.cli.image_commands import compress, decompress, info, thumbnail, verify
-from caecodec.cli.model_commands import features, models
-from caecodec.cli.train_commands import export, train
+from caecodec.cli.commands.bench import bench, compare
+from caecodec.cli.commands.desktop import desktop
+from caecodec.cli.commands.images import compress, decompress, info, thumbnail, verify
+from caecodec.cli.commands.models import features, models
+from caecodec.cli.commands.train import export, train
 
 app = typer.Typer(
     name="caecodec",

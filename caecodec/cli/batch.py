@@ -17,7 +17,7 @@ import typer
 from caecodec.cli.console import FAILED, progress_bar, say
 from caecodec.cli.files import PIPE, Job, check_target, file_exists, remove_source
 from caecodec.errors import CodecError, ConfigError
-from caecodec.urls import is_url
+from caecodec.files.urls import is_url
 
 PATIENCE = 1.0
 """Seconds after which a single job gets a progress bar."""

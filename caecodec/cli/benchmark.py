@@ -13,25 +13,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from caecodec import __version__
-from caecodec.bench.baselines import KODAK_FILE, compare, is_kodak, load_baselines
-from caecodec.bench.bd_rate import METRICS, BdMatrix, bd_matrix
-from caecodec.bench.codecs import ImageCodec, library_versions
-from caecodec.bench.equal_size import at_equal_size
-from caecodec.bench.extras import import_extra
-from caecodec.bench.loading import load_codecs
-from caecodec.bench.page import Picture, svg_section, table_section, tabs_section, write_page
-from caecodec.bench.plot import label_of, plot_name
-from caecodec.bench.report import bd_cells, format_table, write_results
-from caecodec.bench.runner import (
+from caecodec.benchmark.baselines import KODAK_FILE, compare, is_kodak, load_baselines
+from caecodec.benchmark.bd_rate import METRICS, BdMatrix, bd_matrix
+from caecodec.benchmark.codecs import ImageCodec, library_versions
+from caecodec.benchmark.equal_size import at_equal_size
+from caecodec.benchmark.extras import import_extra
+from caecodec.benchmark.loading import load_codecs
+from caecodec.benchmark.measure import (
     Point,
     Record,
     load_dataset,
     run_benchmark,
     summarize,
 )
+from caecodec.benchmark.plot import label_of, plot_name
+from caecodec.benchmark.report import Picture, svg_section, table_section, tabs_section, write_page
+from caecodec.benchmark.results import bd_cells, format_table, write_results
 from caecodec.cli.console import say, stderr
 from caecodec.errors import ConfigError
-from caecodec.pixels import open_image, take_apart
+from caecodec.image.pixels import open_image, take_apart
 
 _EXTRA_MODULES = ("matplotlib", "bjontegaard", "pytorch_msssim")
 _BD_HEADING = "<h3>BD-rate, percent: negative is smaller</h3>"

@@ -22,17 +22,18 @@ from caecodec.cli.files import (
     read_source,
     write_target,
 )
+from caecodec.codec.targets import Target, compress_to
 from caecodec.config import REDUCTIONS, Progress, largest_reduction
-from caecodec.container import MAX_SIDE, SIZE_LIMIT, unpack, unpack_header
 from caecodec.errors import ConfigError, FormatError
-from caecodec.metrics import psnr
-from caecodec.pixels import FORMATS, decode_alpha, open_image, save_image, take_apart
-from caecodec.targets import Target, compress_to
+from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
+from caecodec.format.container import unpack, unpack_header
+from caecodec.image.metrics import psnr
+from caecodec.image.pixels import FORMATS, decode_alpha, open_image, save_image, take_apart
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from caecodec.codec import Codec
+    from caecodec.codec.codec import Codec
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -298,7 +299,7 @@ def _parse_number(text: str, option: str, expected: str) -> int:
 
 def _codec(model: str, size_limit: int) -> Codec:
     with _no_collections_while_torch_loads():
-        from caecodec.codec import shared_codec  # noqa: PLC0415 - loads torch
+        from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - loads torch
 
     return shared_codec(model, size_limit=size_limit)
 
@@ -308,7 +309,7 @@ def _codec_for(data: bytes, model: str | None, size_limit: int) -> Codec:
     if model:
         return _codec(model, size_limit)
     with _no_collections_while_torch_loads():
-        from caecodec.codec import codec_for  # noqa: PLC0415 - loads torch
+        from caecodec.codec.codec import codec_for  # noqa: PLC0415 - loads torch
 
     return codec_for(data, size_limit=size_limit)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from caecodec.errors import FileError
-from caecodec.replacing import replace_file
-from caecodec.urls import is_url, read_url, remove_url, url_exists, url_size, write_url
+from caecodec.files.replacing import replace_file
+from caecodec.files.urls import is_url, read_url, remove_url, url_exists, url_size, write_url
 
 PIPE = "-"
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from caecodec.cli.files import PIPE, Job, file_exists, read_source
 from caecodec.errors import ConfigError, FileError
-from caecodec.urls import (
+from caecodec.files.urls import (
     check_url,
     is_url,
     join_url,

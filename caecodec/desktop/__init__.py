@@ -1,4 +1,4 @@
-"""What file managers and file(1) need to know `.cae` files, and where it goes (layer 5)."""
+"""What file managers and file(1) need to know `.cae` files, and where it goes."""
 
 from __future__ import annotations
 

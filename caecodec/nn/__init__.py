@@ -1,4 +1,4 @@
-"""Networks (layer 2): tensors in, tensors out; bytes are unknown here."""
+"""Networks: tensors in, tensors out; bytes are unknown here."""
 
 import functools
 import os

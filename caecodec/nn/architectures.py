@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from caecodec.config import AnyConfig, ClassicConfig
+from caecodec.format.grid import Region, TileGrid
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.classic import ClassicAutoencoder
-from caecodec.nn.frozen import Array, FrozenAutoencoder, freeze
-from caecodec.nn.frozen_classic import FrozenClassic, freeze_classic
+from caecodec.nn.inference import Array, FrozenAutoencoder, freeze
+from caecodec.nn.inference_classic import FrozenClassic, freeze_classic
 from caecodec.nn.rounding import Rounding, nearest
-from caecodec.tiles import Region, TileGrid
 
 Autoencoder = MainAutoencoder | ClassicAutoencoder
 

@@ -17,6 +17,8 @@ from caecodec.config import (
     ModelConfig,
     optimal_step,
 )
+from caecodec.format.grid import Region
+from caecodec.format.tables import MAX_REACH
 from caecodec.nn.distortions import Distortion, squared_error
 from caecodec.nn.entropy_models import (
     HEAD_UNIT,
@@ -32,8 +34,6 @@ from caecodec.nn.entropy_models import (
 from caecodec.nn.layers import QualityTable, Slab, bias_of, round_straight_through
 from caecodec.nn.rounding import dead_zone_cost, dead_zone_edge
 from caecodec.nn.transforms import AnalysisTransform, PrincipalComponents, SynthesisTransform
-from caecodec.tables import MAX_REACH
-from caecodec.tiles import Region
 
 Y_PRIOR_COUNTS = 2000.0
 Z_PRIOR_COUNTS = 50.0

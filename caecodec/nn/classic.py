@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from caecodec.config import MAX_QUALITY, ClassicConfig, optimal_step
+from caecodec.format.tables import MAX_REACH
 from caecodec.nn.autoencoder import Estimate, TablePrior
 from caecodec.nn.distortions import Distortion, squared_error
 from caecodec.nn.entropy_models import FactorizedPrior
 from caecodec.nn.layers import QualityTable, bias_of
-from caecodec.tables import MAX_REACH
 
 START_GAIN = 2.0
 """Quantiser steps per unit of the encoder, at the start, where the optimal step of x is 1."""

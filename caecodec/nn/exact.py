@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caecodec.config import NUM_SCALES
-from caecodec.container import QUALITY_UNIT
+from caecodec.format.constants import QUALITY_UNIT
 from caecodec.nn.entropy_models import HEAD_UNIT, ScaleHead
 from caecodec.nn.layers import bias_of
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from caecodec.config import MAX_QUALITY, NUM_SCALES
-from caecodec.tables import CodingTables
+from caecodec.format.tables import CodingTables
 
 DEAD_ZONE_COSTS = (35.5, 12.0)
 """Bits for a squared error of one step when ones become zeros and each saves TYPICAL_SAVING, at

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from caecodec.config import PATCH, ModelConfig
+from caecodec.format.grid import Region
 from caecodec.nn.layers import Blocks, Fp32Conv2d, QualityTable, Slab, bias_of
-from caecodec.tiles import Region
 
 PATCH_VALUES = 3 * PATCH * PATCH
 

@@ -1,1 +1,1 @@
-"""Training (layer 5): data, optimisers, the loop, and export to shipped weights."""
+"""Training: data, optimisers, the loop, and export to shipped weights."""

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caecodec.config import MAX_QUALITY, model_config_from
-from caecodec.container import QUALITY_UNIT
+from caecodec.format.constants import QUALITY_UNIT
+from caecodec.format.tables import MAX_REACH, CodingTables, make_counts
 from caecodec.nn.architectures import (
     Autoencoder,
     FrozenModel,
@@ -22,7 +23,6 @@ from caecodec.nn.architectures import (
 )
 from caecodec.nn.autoencoder import TablePrior
 from caecodec.nn.rounding import DeadZones, Rounding, nearest
-from caecodec.tables import MAX_REACH, CodingTables, make_counts
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import Crops
 from caecodec.weights.storage import Weights, save_weights

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from caecodec.container import QUALITY_UNIT
+from caecodec.format.constants import QUALITY_UNIT
 from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.entropy_models import replicate_to_multiple
 

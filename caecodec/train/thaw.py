@@ -15,14 +15,14 @@ from torch import Tensor
 
 from caecodec.config import NUM_SCALES
 from caecodec.errors import ModelError
+from caecodec.format.tables import MAX_REACH, coder_probabilities
 from caecodec.nn.architectures import Autoencoder, build_model
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.classic import ClassicAutoencoder
 from caecodec.nn.entropy_models import MIN_LIKELIHOOD, Z_BOUND, FactorizedPrior, ResidualPrior
 from caecodec.nn.exact import thaw_scale_head
-from caecodec.nn.frozen import FrozenAutoencoder
+from caecodec.nn.inference import FrozenAutoencoder
 from caecodec.nn.layers import Block, bias_of
-from caecodec.tables import MAX_REACH, coder_probabilities
 from caecodec.weights.storage import Weights
 
 CHANGES_AT_START = ("activation", "block_tables", "decoder_wide")

@@ -16,9 +16,9 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from caecodec.codec.memory import keep_freed
 from caecodec.config import AnyConfig, rd_lambda
 from caecodec.errors import ConfigError, ModelError
-from caecodec.memory import keep_freed
 from caecodec.nn.autoencoder import Estimate
 from caecodec.train.branches import DEAD
 from caecodec.train.checkpoint import Checkpoint, load_checkpoint

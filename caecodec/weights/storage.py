@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from caecodec.config import AnyConfig, ClassicConfig, model_config_from
-from caecodec.container import DIGEST_BYTES
 from caecodec.errors import ConfigError, ModelError
-from caecodec.tables import CodingTables, unpack_tables
+from caecodec.format.constants import DIGEST_BYTES
+from caecodec.format.tables import CodingTables, unpack_tables
 from caecodec.weights import SHIPPED, shipped_path
 
 FORMAT_NAME = "caecodec-weights-1"

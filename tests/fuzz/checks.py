@@ -13,12 +13,11 @@ from mutators import stated
 from PIL import Image
 
 from caecodec import inspection
-from caecodec.codec import Codec
-from caecodec.compression import symbols_crc
-from caecodec.container import Container, Header, Tile, pack, read_front, unpack
-from caecodec.effort import flat
+from caecodec.codec.codec import Codec
+from caecodec.codec.tensors import flat, symbols_crc
 from caecodec.errors import CodecError, ModelError
-from caecodec.tables import IntArray
+from caecodec.format.container import Container, Header, Tile, pack, read_front, unpack
+from caecodec.format.tables import IntArray
 from caecodec.weights.storage import load_weights
 
 Result = TypeVar("Result")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mutators import GOLDEN, SIZE_LIMIT
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 
 
 @pytest.fixture(autouse=True, scope="module")

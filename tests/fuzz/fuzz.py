@@ -26,8 +26,9 @@ with atheris.instrument_imports(include=["caecodec"]):
     from mutators import GOLDEN, SIZE_LIMIT, damage, forge, golden_files, split
     from weights_mutators import change_weights
 
-    from caecodec.codec import Codec
-    from caecodec.container import TILE_SIZES, Header, Mode, unpack
+    from caecodec.codec.codec import Codec
+    from caecodec.format.constants import TILE_SIZES, Mode
+    from caecodec.format.container import Header, unpack
     from caecodec.weights import shipped_path
 
 TOY = GOLDEN / "toy.safetensors"

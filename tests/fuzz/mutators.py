@@ -12,7 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from caecodec.container import HEADER_BYTES, Mode
+from caecodec.format.constants import Mode
+from caecodec.format.container import HEADER_BYTES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SIZE_LIMIT = 2**20

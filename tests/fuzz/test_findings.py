@@ -12,10 +12,10 @@ import pytest
 from mutators import GOLDEN, golden_files
 from PIL import Image
 
-from caecodec.codec import Codec
-from caecodec.container import HEADER_BYTES, unpack_header
+from caecodec.codec.codec import Codec
 from caecodec.errors import FormatError, ImageError, ModelError
-from caecodec.pixels import decode_alpha, open_image, save_image, take_apart
+from caecodec.format.container import HEADER_BYTES, unpack_header
+from caecodec.image.pixels import decode_alpha, open_image, save_image, take_apart
 from caecodec.weights.storage import load_weights, save_weights
 
 TOY = GOLDEN / "toy.safetensors"

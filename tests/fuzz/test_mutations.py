@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutators import DAMAGES, damage, forge, frame, golden_files, split
 
-from caecodec.codec import Codec
-from caecodec.container import HEADER_BYTES, TILE_SIZES, Header, Mode
+from caecodec.codec.codec import Codec
 from caecodec.errors import CodecError
+from caecodec.format.constants import TILE_SIZES, Mode
+from caecodec.format.container import HEADER_BYTES, Header
 
 FILES = golden_files()
 SEEDS = list(FILES.values())

@@ -12,7 +12,7 @@ import pytest
 from mutators import Mutant, damage, forge, golden_files
 from PIL import Image, ImageOps
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "mutations.py"
 

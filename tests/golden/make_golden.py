@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from caecodec.codec import Codec
+from caecodec.codec.codec import Codec
 from caecodec.config import ModelConfig
-from caecodec.container import HEADER_BYTES
-from caecodec.pixels import encode_alpha
+from caecodec.format.container import HEADER_BYTES
+from caecodec.image.pixels import encode_alpha
 from caecodec.train.export import export
 from caecodec.train.settings import TrainSettings
 from caecodec.train.trainer import Budget, Trainer

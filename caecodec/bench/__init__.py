@@ -1,1 +1,0 @@
-"""The benchmark (layer 5): real files of every codec, their rate, distortion and time."""

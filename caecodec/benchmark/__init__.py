@@ -1,0 +1,1 @@
+"""The benchmark: real files of every codec, their rate, distortion and time."""

@@ -1,0 +1,71 @@
+"""Files of one image by several codecs at about one size, for eyes to compare."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from caecodec.benchmark.codecs import ImageCodec
+from caecodec.config import MAX_QUALITY, MIN_QUALITY
+from caecodec.image.metrics import psnr
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """One codec's file of an image.
+
+    Attributes:
+        codec: name of the codec.
+        quality: 0 to 100, on the codec's own scale.
+        data: the file.
+        decoded: what it decodes to, RGB.
+        psnr: dB over RGB.
+    """
+
+    codec: str
+    quality: float
+    data: bytes
+    decoded: Image.Image
+    psnr: float
+
+
+def at_size(codec: ImageCodec, image: Image.Image, num_bytes: int) -> Version:
+    """Return a codec's largest file of whole quality that is not above a size.
+
+    Where none is that small, it is the one of quality 0.
+
+    Args:
+        codec: not a lossless one.
+        image: RGB.
+        num_bytes: the size.
+    """
+    low, high = int(MIN_QUALITY), int(MAX_QUALITY)
+    data = codec.encode(image, low)
+    while low < high:  # the file of `low` fits, or is the smallest there is
+        middle = (low + high + 1) // 2
+        trial = codec.encode(image, middle)
+        if len(trial) <= num_bytes:
+            low, data = middle, trial
+        else:
+            high = middle - 1
+    decoded = codec.decode(data).convert("RGB")
+    return Version(codec.name, low, data, decoded, psnr(np.asarray(image), np.asarray(decoded)))
+
+
+def at_equal_size(
+    codecs: Sequence[ImageCodec], image: Image.Image, bits_per_pixel: float
+) -> list[Version]:
+    """Return a file of each lossy codec, none above the first one's size.
+
+    Args:
+        codecs: the first sets the size: its largest file within `bits_per_pixel`.
+        image: RGB.
+        bits_per_pixel: of the first codec's file, at most.
+    """
+    first, *others = [codec for codec in codecs if not codec.is_lossless]
+    budget = int(bits_per_pixel * image.width * image.height / 8)
+    reference = at_size(first, image, budget)
+    return [reference, *(at_size(codec, image, len(reference.data)) for codec in others)]

@@ -1,0 +1,1 @@
+"""The commands and their options; the work is beside this package."""

@@ -1,0 +1,286 @@
+"""The commands that make, read and check `.cae` files. Each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import Annotated
+
+import typer
+
+from caecodec.cli.batch import Batch, ProgressStyle
+from caecodec.cli.console import reports_errors, say
+from caecodec.cli.files import Job, check_target, read_source
+from caecodec.cli.options import (
+    AsJson,
+    DryRun,
+    Effort,
+    Filelist,
+    Force,
+    Inputs,
+    MirrorFolder,
+    Model,
+    OutputFolder,
+    Preserve,
+    Progress,
+    Quality,
+    Recursive,
+    Remove,
+    SizeLimit,
+    SkipExisting,
+    TuneOption,
+    VerifyWritten,
+    Workers,
+)
+from caecodec.cli.planning import Destination, Selection, plan_jobs
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
+from caecodec.errors import CodecError
+from caecodec.weights import choose_model
+
+
+class OutputFormat(enum.StrEnum):
+    """Formats that `decompress` writes."""
+
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+    avif = "avif"
+    tiff = "tiff"
+    bmp = "bmp"
+    ppm = "ppm"
+
+
+@reports_errors
+def compress(
+    inputs: Inputs = None,
+    output_dir: OutputFolder = None,
+    output_dir_mirror: MirrorFolder = None,
+    recursive: Recursive = False,
+    filelist: Filelist = None,
+    quality: Quality = None,
+    effort: Effort = DEFAULT_EFFORT,
+    target_size: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="At most this size: 12000, 12k or 1.5M.")
+    ] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(help="At most this many bits a pixel.")
+    ] = None,
+    target_psnr: Annotated[
+        float | None, typer.Option(metavar="DB", help="At least this PSNR.")
+    ] = None,
+    target_ssimulacra2: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE",
+            help="At least this SSIMULACRA2: 90 visually lossless, 70 high; needs caecodec[bench].",
+        ),
+    ] = None,
+    best_effort: Annotated[
+        bool, typer.Option("--best-effort", help="Take the nearest where a target is out of reach.")
+    ] = False,
+    psnr: Annotated[bool, typer.Option("--psnr", help="Decode, and say the PSNR.")] = False,
+    verify_written: VerifyWritten = False,
+    remove: Remove = False,
+    force: Force = False,
+    skip_existing: SkipExisting = False,
+    dry_run: DryRun = False,
+    jobs: Workers = 1,
+    preserve: Preserve = False,
+    as_json: AsJson = False,
+    progress: Progress = ProgressStyle.auto,
+    tune: TuneOption = None,
+    model: Model = None,
+    size_limit: SizeLimit = None,
+) -> None:
+    """Compress images to .cae files.
+
+    Two paths of which the second ends in .cae mean IN OUT; otherwise all are inputs.
+    A target replaces --quality: sizes are met from below, PSNR and SSIMULACRA2 from above.
+
+    Examples:
+      caecodec compress photo.png
+      caecodec compress photo.png small.cae -q 20
+      caecodec compress photo.png --target-size 50k
+      caecodec compress *.jpg -o compressed/
+      caecodec compress -r photos/ -o compressed/ -j 2 --skip-existing --preserve
+      cat photo.png | caecodec compress - - > photo.cae
+    """
+    from caecodec.cli import coding  # noqa: PLC0415
+    from caecodec.image.pixels import IMAGE_SUFFIXES  # noqa: PLC0415
+
+    options = coding.Compressing(
+        quality=DEFAULT_QUALITY if quality is None else quality,
+        target=coding.parse_target(
+            quality, target_size, target_bpp, target_psnr, target_ssimulacra2
+        ),
+        effort=effort,
+        best_effort=best_effort,
+        verify=verify_written or remove,
+        measures_psnr=psnr,
+        model=str(choose_model(tune, model)),
+        size_limit=coding.parse_size_limit(size_limit),
+    )
+    batch = Batch(force, skip_existing, dry_run, jobs, preserve, as_json, progress, remove)
+    planned = plan_jobs(
+        Selection(inputs or [], filelist, recursive, IMAGE_SUFFIXES),
+        Destination(".cae", output_dir, output_dir_mirror),
+        target_suffixes=[".cae"],
+    )
+    coding.compress_all(planned, options, batch)
+
+
+@reports_errors
+def decompress(
+    inputs: Inputs = None,
+    output_dir: OutputFolder = None,
+    output_dir_mirror: MirrorFolder = None,
+    recursive: Recursive = False,
+    filelist: Filelist = None,
+    output_format: Annotated[
+        OutputFormat | None,
+        typer.Option("--format", help="Format of the outputs (default: by OUT's suffix, or png)."),
+    ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H", help="Decode this part alone, in pixels from the top left."
+        ),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(metavar="1/2|1/4|1/8", help="Make a smaller image, in less memory.")
+    ] = "1",
+    allow_partial: Annotated[
+        bool,
+        typer.Option("--allow-partial", help="Write what is intact of damaged files, and exit 1."),
+    ] = False,
+    force: Force = False,
+    skip_existing: SkipExisting = False,
+    dry_run: DryRun = False,
+    jobs: Workers = 1,
+    preserve: Preserve = False,
+    as_json: AsJson = False,
+    progress: Progress = ProgressStyle.auto,
+    model: Model = None,
+    size_limit: SizeLimit = None,
+) -> None:
+    """Decompress .cae files to images.
+
+    Two paths of which the second ends in an image suffix mean IN OUT; otherwise all are inputs.
+    PNG, WebP, TIFF, BMP and PPM outputs are lossless; JPEG and AVIF are written at quality 95.
+
+    Examples:
+      caecodec decompress photo.cae
+      caecodec decompress photo.cae photo.webp
+      caecodec decompress *.cae -o images/
+      caecodec decompress -r compressed/ -o images/ --format jpg
+      caecodec decompress photo.cae part.png --crop 200,100,640,480
+      caecodec decompress photo.cae small.png --scale 1/4
+      caecodec decompress - - --format ppm < photo.cae | display
+    """
+    from caecodec.cli import coding  # noqa: PLC0415
+    from caecodec.image.pixels import FORMATS  # noqa: PLC0415
+
+    suffix = f".{output_format}" if output_format else None
+    options = coding.Decompressing(
+        suffix=suffix,
+        crop=coding.parse_crop(crop),
+        reduce=coding.parse_scale(scale),
+        allow_partial=allow_partial,
+        model=model,
+        size_limit=coding.parse_size_limit(size_limit),
+    )
+    batch = Batch(force, skip_existing, dry_run, jobs, preserve, as_json, progress)
+    planned = plan_jobs(
+        Selection(inputs or [], filelist, recursive, frozenset({".cae"})),
+        Destination(suffix or ".png", output_dir, output_dir_mirror),
+        target_suffixes=FORMATS,
+    )
+    coding.decompress_all(planned, options, batch)
+
+
+@reports_errors
+def thumbnail(
+    source: Annotated[str, typer.Argument(metavar="IN")],
+    target: Annotated[str, typer.Argument(metavar="OUT")],
+    size: Annotated[int, typer.Option(min=1, help="Longest side, in pixels.")] = 256,
+    model: Model = None,
+    size_limit: SizeLimit = None,
+) -> None:
+    """Write a small, upright picture of a .cae file, such as file managers show.
+
+    OUT is overwritten; it is a PNG unless its suffix says otherwise. Images are never enlarged.
+
+    Example: caecodec thumbnail photo.cae photo.png --size 512
+    """
+    from caecodec.cli.coding import make_thumbnail, parse_size_limit  # noqa: PLC0415
+
+    job = Job(source, target)
+    check_target(job, force=True)
+    make_thumbnail(job, size=size, model=model, size_limit=parse_size_limit(size_limit))
+
+
+@reports_errors
+def verify(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also decode the symbols (loads the model).")
+    ] = False,
+    as_json: AsJson = False,
+    model: Model = None,
+    size_limit: SizeLimit = None,
+) -> None:
+    """Check that .cae files are whole, without writing anything; exit 1 if one is not.
+
+    Header, boxes and their checksums, metadata and alpha are read; --deep decodes the symbols too
+    and compares them with their checksum.
+
+    Examples:
+      caecodec verify *.cae
+      caecodec verify --deep photo.cae
+    """
+    from caecodec.cli.coding import parse_size_limit, verify_all  # noqa: PLC0415
+
+    verify_all(
+        files,
+        deep=deep,
+        model=model,
+        size_limit=parse_size_limit(size_limit),
+        batch=Batch(as_json=as_json),
+    )
+
+
+@reports_errors
+def info(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...")],
+    as_json: AsJson = False,
+) -> None:
+    """Show size, quality, model and boxes of .cae files without decoding them.
+
+    No model is needed, and nothing but the files' bytes is held.
+
+    Examples:
+      caecodec info photo.cae
+      caecodec info *.cae --json | jq .bpp
+    """
+    from caecodec.inspection import info as read_info  # noqa: PLC0415
+
+    failed = False
+    for path in files:
+        try:
+            facts = read_info(read_source(path))
+        except CodecError as error:
+            say(f"error: {path}: {error}")
+            failed = True
+            continue
+        if as_json:
+            typer.echo(json.dumps({"path": path, **facts.to_dict()}))
+            continue
+        boxes = ", ".join(f"{kind} {size}" for kind, size in facts.box_bytes.items())
+        typer.echo(
+            f"{path}: {facts.width} x {facts.height} {facts.mode}, quality {facts.quality:g}, "
+            f"{facts.num_bytes} bytes, {facts.bpp:.4f} bpp\n"
+            f"  model {facts.model or 'not shipped'} ({facts.digest}), "
+            f"{facts.num_tiles} tile{'s' if facts.num_tiles > 1 else ''}; bytes: {boxes}"
+        )
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,116 @@
+"""The commands `models` and `features`; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from caecodec.cli.console import reports_errors, say
+from caecodec.cli.files import Job, check_target
+from caecodec.cli.options import Force, Model
+from caecodec.config import DEFAULT_TUNE
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from caecodec.nn.summary import LayerRow
+    from caecodec.weights.storage import Weights
+
+_WIDTH = 180
+
+
+@reports_errors
+def models(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Show the layers of this shipped model or .safetensors file."),
+    ] = None,
+) -> None:
+    """List the models: name, digest, parameters, compute and size.
+
+    With --model, the layers of that one follow, encoder and decoder side by side: what they are,
+    their outputs for an image of 256 x 256 pixels, their parameters and kMAC/px.
+
+    Example: caecodec models --model classic
+    """
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from caecodec.weights import SHIPPED  # noqa: PLC0415
+    from caecodec.weights.complexity import kmac_per_pixel  # noqa: PLC0415
+    from caecodec.weights.storage import find_weights  # noqa: PLC0415
+
+    table = Table("name", "digest", box=None)
+    for column in ("parameters", "encode kMAC/px", "decode kMAC/px", "bytes"):
+        table.add_column(column, justify="right")
+    chosen = {name: find_weights(name) for name in model or []}
+    for name in dict.fromkeys((*SHIPPED, *chosen)):
+        weights = chosen.get(name) or find_weights(name)
+        encode, decode = kmac_per_pixel(weights.config)
+        size = weights.path.stat().st_size if weights.path else 0
+        table.add_row(
+            name, weights.digest.hex(), f"{weights.num_parameters:,}",
+            f"{encode:.2f}", f"{decode:.2f}", f"{size:,}",
+        )  # fmt: skip
+    console = Console(width=_WIDTH)
+    console.print(table)
+    for name, weights in chosen.items():
+        console.print()
+        console.print(_layers(name, weights))
+
+
+@reports_errors
+def features(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    layer: Annotated[
+        int | None, typer.Option(min=1, help="Layer, counted from 1 (default: the last).")
+    ] = None,
+    model: Model = None,
+    force: Force = False,
+) -> None:
+    """Draw what a layer responds to in an image, strongest first, and the first layer's kernels.
+
+    Above each map stand its channel, its share of the layer's energy, and what it follows in the
+    image: light, dark, edges, or lines of one direction (vertical, horizontal).
+
+    Example: caecodec features photo.png --out grid.png --layer 1
+    """
+    from caecodec.codec.feature_maps import feature_picture, shared_model  # noqa: PLC0415 - torch
+    from caecodec.image.pixels import open_image  # noqa: PLC0415
+
+    check_target(Job(str(image), str(out)), force=force)
+    source = open_image(image, str(image))
+    picture = feature_picture(shared_model(model or DEFAULT_TUNE), source, layer)
+    picture.save(out, format="PNG")
+    say(f"wrote {out}")
+
+
+def _layers(name: str, weights: Weights) -> Table:
+    """Return the layers of a model, encoder and decoder side by side."""
+    from rich.table import Table  # noqa: PLC0415
+
+    from caecodec.nn.architectures import build_model  # noqa: PLC0415 - loads torch
+    from caecodec.nn.summary import layer_rows  # noqa: PLC0415
+
+    table = Table(title=name, title_justify="left", box=None)
+    for side in ("encoder", "decoder"):
+        table.add_column(side)
+        table.add_column("layer")
+        for column in ("output", "parameters", "kMAC/px"):
+            table.add_column(column, justify="right")
+    encoder, decoder = layer_rows(build_model(weights.config, weights.tensors, folded=False))
+    for left, right in zip_longest(encoder, decoder):
+        table.add_row(*_cells(left), *_cells(right))
+    return table
+
+
+def _cells(row: LayerRow | None) -> tuple[str, ...]:
+    """Return a row in words, empty where one side has more layers than the other."""
+    if row is None:
+        return ("",) * 5
+    shape = " x ".join(map(str, row.shape))
+    return row.name, row.kind, shape, f"{row.num_parameters:,}", f"{row.kmac_per_pixel:.3f}"

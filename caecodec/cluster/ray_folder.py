@@ -1,0 +1,242 @@
+"""A folder or bucket of images to `.cae` files on a Ray cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+
+from caecodec.cluster.manifest import Manifest, Row, Status, table_of
+from caecodec.codec.codec import Codec
+from caecodec.codec.search import effort_level
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
+from caecodec.errors import ConfigError
+from caecodec.extras import import_extra
+from caecodec.files.urls import (
+    check_url,
+    is_url,
+    join_url,
+    names_below,
+    read_url,
+    url_is_folder,
+    write_url,
+)
+from caecodec.format.constants import SIZE_LIMIT, quality_to_units
+from caecodec.image.pixels import IMAGE_SUFFIXES, open_image
+from caecodec.weights import choose_model
+from caecodec.weights.storage import Weights, find_weights
+
+BLOCK_SIZE = 16
+"""Images that a worker takes at a time, at most."""
+PART_SECONDS = 10.0
+"""Seconds between parts of the manifest, at least."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        manifest: path or URL of the manifest.
+        done, failed, skipped: images.
+    """
+
+    manifest: str
+    done: int
+    failed: int
+    skipped: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    weights: Weights
+    quality: float
+    effort: int
+    size_limit: int
+    threads: int
+
+    @property
+    def facts(self) -> Row:
+        """What the manifest says of all images alike."""
+        digest = self.weights.digest.hex()
+        return {"quality": self.quality, "effort": self.effort, "digest": digest}
+
+
+def compress_folder(  # noqa: PLR0913 - options are parameters
+    source: str | Path,
+    destination: str | Path,
+    *,
+    quality: float = DEFAULT_QUALITY,
+    effort: int = DEFAULT_EFFORT,
+    tune: str | None = None,
+    model: str | Path | None = None,
+    workers: int | None = None,
+    threads: int = 1,
+    size_limit: int = SIZE_LIMIT,
+) -> Summary:
+    """Compress all images below a folder; go on where an earlier run ended.
+
+    Outputs keep the tree. An image is skipped if the manifest says that it was done with this
+    quality, effort and model, and its output is there; one that fails is a row of the manifest.
+
+    Args:
+        source: folder, or a URL such as `s3://bucket/photos`, that every machine can read.
+        destination: the same for the `.cae` files and `manifest.parquet`; made where need be.
+        quality: 0..100.
+        effort: 1..9.
+        tune: "visual" or "psnr", as `caecodec.compress`.
+        model: name of a shipped model or path of a .safetensors file on this machine, instead.
+        workers: processes; as many as the cluster has room for by default.
+        threads: of each worker.
+        size_limit: pixels of the largest image.
+
+    Raises:
+        ConfigError: no such folder, a setting out of range, or the extra `ray` is missing.
+        ModelError: no such model.
+        UrlError: the folder or the manifest cannot be read or written.
+    """
+    quality_to_units(quality)
+    effort_level(effort)
+    weights = find_weights(choose_model(tune, model))
+    settings = _Settings(weights, quality, effort, size_limit, threads)
+    source, destination = _everywhere(source), _everywhere(destination)
+    if not url_is_folder(source):
+        raise ConfigError(f"{source} is not a folder")
+    manifest = Manifest(destination)
+    pending, known = _plan(source, manifest, settings)
+    counts = Counter(row["status"] for row in known)
+    if known:
+        manifest.append(known)
+    results = _on_ray(pending, settings, workers) if pending else iter(())
+    for rows in _in_parts(results):
+        manifest.append(rows)
+        counts.update(row["status"] for row in rows)
+    manifest.merge()
+    return Summary(manifest.path, *(counts[status] for status in Status))
+
+
+def _everywhere(folder: str | Path) -> str:
+    """Return a path or URL that means the same in a worker, which has another folder to be in."""
+    text = str(folder)
+    if is_url(text):
+        check_url(text)
+        return text
+    return Path(text).absolute().as_posix()
+
+
+def _plan(source: str, manifest: Manifest, settings: _Settings) -> tuple[list[Row], list[Row]]:
+    """Return the rows of the images to compress, and those that are known without any work."""
+    earlier = manifest.merge()
+    existing = set(names_below(manifest.folder))
+    pending, known = [], []
+    owners: dict[str, str] = {}
+    for name in names_below(source):
+        image = PurePosixPath(name)
+        if image.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        target = str(image.with_suffix(".cae"))
+        path = join_url(source, name)
+        row = {"path": path, "output": join_url(manifest.folder, target), **settings.facts}
+        before = earlier.get(path, {})
+        owner = owners.setdefault(target, path)
+        if owner != path:
+            known.append(row | {"status": Status.failed, "error": f"the output is that of {owner}"})
+        elif target in existing and _is_done(before, settings):
+            known.append(before | row | {"status": Status.skipped})
+        else:
+            pending.append(row)
+    return pending, known
+
+
+def _is_done(row: Row, settings: _Settings) -> bool:
+    """Tell whether an earlier run did an image as it would be done now."""
+    return row | settings.facts == row and row["status"] != Status.failed
+
+
+def _on_ray(pending: list[Row], settings: _Settings, workers: int | None) -> Iterator[list[Row]]:
+    """Yield the rows of images as they are done."""
+    ray = import_extra("ray", "ray")
+    data = import_extra("ray.data", "ray")
+    if not ray.is_initialized():
+        ray.init()
+    room = workers or max(1, int(ray.cluster_resources().get("CPU", 1) // settings.threads))
+    num_blocks = max(min(room, len(pending)), math.ceil(len(pending) / BLOCK_SIZE))
+    pool = data.ActorPoolStrategy(
+        size=min(room, num_blocks), max_tasks_in_flight_per_actor=1
+    )  # what a worker is given again after its death is then what it died of
+    batches = data.from_items(pending, override_num_blocks=num_blocks).map_batches(
+        _Worker,
+        fn_constructor_args=(settings,),
+        compute=pool,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=settings.threads,
+    )
+    for batch in batches.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield batch.to_pylist()
+
+
+def _in_parts(results: Iterable[list[Row]]) -> Iterator[list[Row]]:
+    """Gather rows into parts, of those that came within some seconds; the last when all ends."""
+    gathered: list[Row] = []
+    started = time.monotonic()
+    for rows in results:
+        gathered += rows
+        if time.monotonic() - started > PART_SECONDS:
+            yield gathered
+            gathered, started = [], time.monotonic()
+    if gathered:
+        yield gathered
+
+
+class _Worker:
+    """A process that keeps one codec warm."""
+
+    def __init__(self, settings: _Settings) -> None:
+        torch.set_num_threads(settings.threads)
+        self._codec = Codec(settings.weights, size_limit=settings.size_limit)
+        self._settings = settings
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray deprecates what it calls here itself
+            context = import_extra("ray", "ray").get_runtime_context()
+            self._has_died = context.was_current_actor_reconstructed
+
+    def __call__(self, block: Any) -> Any:
+        """Compress the images of a table, and return it with what became of them.
+
+        Ray gives a worker that died the same table again, without end.
+        """
+        if self._has_died:
+            self._has_died = False
+            died = {"status": Status.failed, "error": "the worker died, of this image or one near"}
+            return table_of(row | died for row in block.to_pylist())
+        return table_of(self._compress(row) for row in block.to_pylist())
+
+    def _compress(self, row: Row) -> Row:
+        try:
+            source = io.BytesIO(read_url(row["path"]))
+            image = open_image(source, row["path"], size_limit=self._settings.size_limit)
+            started = time.perf_counter()
+            data = self._codec.compress(
+                image, quality=self._settings.quality, effort=self._settings.effort
+            )
+            seconds = time.perf_counter() - started
+            write_url(row["output"], lambda file: file.write(data))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other images go on
+            return row | {"status": Status.failed, "error": str(error) or type(error).__name__}
+        return row | {
+            "status": Status.done,
+            "width": image.width,
+            "height": image.height,
+            "bytes": len(data),
+            "bpp": 8 * len(data) / (image.width * image.height),
+            "seconds": seconds,
+        }

@@ -1,0 +1,1 @@
+"""Where tensors and bytes meet: images to `.cae` files and back."""

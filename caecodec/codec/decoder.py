@@ -1,0 +1,158 @@
+"""A file on its way to pixels: tiles are decoded when a window needs them.
+
+file -> unpack -> payload -> decode -> symbols -> dequantize -> y_hat -> synthesize -> pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caecodec.codec.latents import Mosaic
+from caecodec.codec.memory import with_trims
+from caecodec.codec.tensors import flat, symbols_crc, to_uint8
+from caecodec.config import Progress
+from caecodec.errors import DesyncError, FormatError
+from caecodec.format.container import Container
+from caecodec.format.entropy_coder import EntropyCoder
+from caecodec.format.grid import Region
+from caecodec.image.pixels import Pixels
+from caecodec.nn.architectures import FrozenModel
+
+MID_GRAY = 128
+"""Level of the pixels of a lost tile."""
+
+
+class Decoder(NamedTuple):
+    """What a codec lends to its decompressions."""
+
+    model: FrozenModel
+    coder: EntropyCoder
+
+
+class TileSymbols(NamedTuple):
+    """The symbols of one tile: z (N, h', w'), y (M, h, w), and the table index of every y."""
+
+    z: Tensor
+    y: Tensor
+    indexes: Tensor
+
+
+class Decompression:
+    """One file and what has been decoded of it.
+
+    Pixels are synthesised from latents across the edges of tiles, so that these leave no seam.
+    """
+
+    def __init__(
+        self, decoder: Decoder, container: Container, lost: frozenset[int] = frozenset()
+    ) -> None:
+        """Start with nothing decoded.
+
+        Args:
+            decoder: of the file's model.
+            container: the file.
+            lost: numbers of tiles that must not be decoded: they show as mid-gray.
+        """
+        self._model, self._coder = decoder
+        self._container = container
+        self.mode = container.header.mode
+        self.metadata = container.metadata
+        self._units = container.header.quality_units
+        self._grid = container.header.grid.at(self._model.stride)
+        self._lost = lost
+        channels = self._model.config.latent_channels
+        halo = self._model.synthesis_halo
+        self._mosaic = Mosaic(self._grid, channels, margin=halo)
+
+    def symbols(self, number: int) -> TileSymbols:
+        """Decode the symbols of a tile, counted in raster order.
+
+        Raises:
+            FormatError: its payload is not valid; DesyncError: its symbols are not those encoded.
+        """
+        tile, region = self._container.tiles[number], self._grid.tile_at(number)
+        sides = region.height, region.width
+        model, units = self._model, self._units
+        try:
+            decoder = self._coder.decoder(tile.payload)
+            shape = model.hyper_shape(sides)
+            z_symbols = decoder.decode(flat(model.hyper_indexes(shape, units)))
+            z = torch.from_numpy(z_symbols).long().reshape(shape)
+            indexes = model.scale_indexes(z, units, sides)
+            y_symbols = decoder.decode(flat(indexes))
+            decoder.finish()
+        except FormatError as error:
+            raise type(error)(f"tile {number}: {error}") from error
+        if symbols_crc(z_symbols, y_symbols) != tile.symbols_crc:
+            raise DesyncError(
+                f"tile {number}: the payload is whole, but its symbols are not those encoded"
+            )
+        return TileSymbols(z, torch.from_numpy(y_symbols).reshape(indexes.shape), indexes)
+
+    def check_tiles_without_positions(self) -> None:
+        """Check the payloads that no window needs. FORMAT.md section 5.
+
+        Raises:
+            FormatError: one of them is not empty.
+        """
+        for number, tile in enumerate(self._grid):
+            if not tile.height or not tile.width:
+                self.symbols(number)
+
+    def latent(self, region: Region) -> Tensor:
+        """Return y_hat (1, M, h, w) of a region in latent positions, decoding what it needs."""
+        return self._mosaic.cut(region, self._tile_latent)
+
+    def lines(
+        self, window: Region, on_progress: Progress | None = None
+    ) -> Iterator[tuple[Region, Pixels]]:
+        """Yield the lines of a window, in pixels, and their colour: (h, w), or (h, w, 3).
+
+        Args:
+            window: in pixels.
+            on_progress: called with the part that is done, 0 to 1.
+        """
+        pieces = self._pieces(window, on_progress)
+        piece, levels = next(pieces)
+        for line in with_trims(self._grid.lines(window)):
+            color = np.empty((line.height, line.width, *levels.shape[2:]), dtype=np.uint8)
+            missing = line.area
+            while True:
+                common = piece.common(line)
+                here, there = common.within(line), common.within(piece)
+                color[here.rows, here.columns] = levels[there.rows, there.columns]
+                missing -= common.area
+                if not missing:
+                    break
+                piece, levels = next(pieces)
+            self._blank_lost(color, line)
+            yield line, color
+
+    def _pieces(
+        self, window: Region, on_progress: Progress | None
+    ) -> Iterator[tuple[Region, Pixels]]:
+        """Yield the pixels of a window as the model makes them, in parts of no certain size."""
+        inner, done = window.covered_by(self._model.stride), 0
+        parts = self._model.synthesize_window(self.latent, inner, self._grid, self._units)
+        for part, x_hat in parts:
+            done += part.common(window).area
+            if on_progress:
+                on_progress(done / window.area)
+            yield part, to_uint8(x_hat, is_gray=self.mode.is_gray)
+
+    def _blank_lost(self, color: Pixels, line: Region) -> None:
+        squares = self._grid.at(1)
+        for number in self._lost.intersection(squares.overlapping(line)):
+            lost = squares.tile_at(number).common(line).within(line)
+            color[lost.rows, lost.columns] = MID_GRAY
+
+    def _tile_latent(self, number: int) -> Tensor | None:
+        if number in self._lost:
+            return None
+        symbols = self.symbols(number)
+        return self._model.dequantize(symbols.y, symbols.z, self._units)

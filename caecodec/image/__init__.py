@@ -1,0 +1,1 @@
+"""Pixels: reading, writing, alpha, metrics."""

@@ -1,0 +1,138 @@
+"""The classic autoencoder as files use it: float16 weights, one image at a time.
+
+A factorised prior is a hyperprior without channels: z is empty, and the table index of a y symbol
+follows from the quality and its channel alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from caecodec.config import ClassicConfig
+from caecodec.format.grid import Region, TileGrid
+from caecodec.format.tables import MAX_ESCAPED
+from caecodec.nn.classic import ClassicAutoencoder, transposed_padding
+from caecodec.nn.inference import Array, load_networks, nearest_anchor, quality_of, to_half
+from caecodec.nn.rounding import Rounding, nearest
+
+_TRAINING_ONLY = "prior"
+
+
+def freeze_classic(model: ClassicAutoencoder) -> dict[str, Array]:
+    """Return the tensors of a weights file, the CDF tables aside."""
+    return to_half(model, (_TRAINING_ONLY,))
+
+
+class FrozenClassic:
+    """Inference on single images (batch of 1), for encoder, decoder and export."""
+
+    def __init__(self, config: ClassicConfig, tensors: dict[str, Array]) -> None:
+        """Build the networks from the tensors of a weights file.
+
+        Raises:
+            ModelError: a tensor is missing, unknown, or of the wrong shape or type.
+        """
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            self.networks = ClassicAutoencoder(config)
+        del self.networks.prior
+        load_networks(self.networks, tensors)
+        self.feature_layers: list[nn.Module] = list(self.networks.encoder)
+        self.stride = config.latent_stride
+        self.is_gray = config.color == "gray"
+        self.num_y_tables = config.num_tables
+        self.analysis_halo = _analysis_halo(config)
+        self.synthesis_halo = _synthesis_halo(config)
+
+    def first_kernels(self) -> Tensor:
+        """Return the kernels of the first convolution (C, 3 or 1, k, k)."""
+        return next(self.networks.encoder.parameters())
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Map x (1, 3, H, W) in [0, 1] to the encoder's output (1, M, h, w)."""
+        return self.networks.stem(x[:, : self.config.image_channels])
+
+    def analyze(self, stem: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
+        """Map the outputs of `stem` to y (1, M, h, w), or its part `inner`, in quantiser steps."""
+        stem = stem[..., inner.rows, inner.columns] if inner else stem
+        return self.networks.gained(stem, quality_of(quality_units))
+
+    def hyper_symbols(self, y: Tensor, quality_units: int) -> Tensor:  # noqa: ARG002 - as in main
+        """Return the empty z."""
+        return torch.zeros(self.hyper_shape((y.shape[-2], y.shape[-1])), dtype=torch.long)
+
+    def hyper_shape(self, shape: tuple[int, int]) -> tuple[int, int, int]:  # noqa: ARG002
+        """Return the shape of the empty z."""
+        return 0, 0, 0
+
+    def hyper_indexes(self, shape: tuple[int, ...], quality_units: int) -> Tensor:  # noqa: ARG002
+        """Return the tables of the empty z: none."""
+        return torch.zeros(shape, dtype=torch.long)
+
+    def scale_indexes(self, z: Tensor, quality_units: int, shape: tuple[int, int]) -> Tensor:  # noqa: ARG002
+        """Return the table of every y symbol, int64 (M, h, w): by nearest anchor and channel."""
+        anchor = nearest_anchor(quality_units, self.config.quality_anchors)
+        channels = torch.arange(self.config.latent_channels)[:, None, None]
+        indexes = 1 + anchor * self.config.latent_channels + channels
+        return indexes.expand(-1, *shape)
+
+    def quantize(
+        self,
+        y: Tensor,
+        z: Tensor,  # noqa: ARG002
+        indexes: Tensor,
+        quality_units: int,  # noqa: ARG002
+        rounding: Rounding = nearest,
+    ) -> tuple[Tensor, Tensor]:
+        """Round y (1, M, h, w) to symbols, int64 (M, h, w), and y_hat, their float form."""
+        bound = float(MAX_ESCAPED)
+        y_hat = rounding(y, indexes[None]).clamp(-bound, bound)
+        return y_hat[0].long(), y_hat
+
+    def dequantize(self, symbols: Tensor, z: Tensor, quality_units: int) -> Tensor:  # noqa: ARG002
+        """Return y_hat (1, M, h, w) of symbols (M, h, w)."""
+        return symbols[None].float()
+
+    def synthesize(self, y_hat: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
+        """Map y_hat (1, M, h, w), or its part `inner`, to x_hat (1, 3, H, W); gray is repeated."""
+        x_hat = self.networks.synthesize(y_hat, quality_of(quality_units))
+        if inner:
+            own = inner.scaled(self.stride)
+            x_hat = x_hat[..., own.rows, own.columns]
+        return x_hat.expand(-1, 3, -1, -1)
+
+    def synthesize_window(
+        self,
+        latent: Callable[[Region], Tensor],
+        window: Region,
+        grid: TileGrid,
+        quality_units: int,
+    ) -> Iterator[tuple[Region, Tensor]]:
+        """Yield the pixels of a window in parts of about a tile, each with a halo of its own."""
+        for part in grid.parts(window.scaled(self.stride)):
+            inner = part.covered_by(self.stride)
+            outer = inner.grown(self.synthesis_halo, grid.bounds)
+            x_hat = self.synthesize(latent(outer), quality_units, inner.within(outer))
+            own = part.within(inner.scaled(self.stride))
+            yield part, x_hat[..., own.rows, own.columns]
+
+
+def _analysis_halo(config: ClassicConfig) -> int:
+    """Return the latent positions around a tile that its latents depend on."""
+    reach, pixels = 0, 1  # of a latent, and per position of the stage, both in pixels
+    for _ in config.channels:
+        reach += pixels * (config.kernel_size // 2)
+        pixels *= config.stage_stride
+    return -(-reach // pixels)
+
+
+def _synthesis_halo(config: ClassicConfig) -> int:
+    """Return the latent positions around a tile that its pixels depend on."""
+    kernel, stride = config.kernel_size, config.stage_stride
+    reach = kernel // 2
+    for _ in config.channels:
+        reach = -(-(reach + kernel - 1 - transposed_padding(kernel, stride)) // stride)
+    return reach
