@@ -25,9 +25,7 @@ RESULTS = ROOT / "bench" / "results"
 NAMES = {
     "cae": "caecodec",
     "cae-e1": "caecodec, effort 1",
-    "cae-visual": "caecodec, `--tune visual`",
     "avif": "AVIF (Pillow, speed 6)",
-    "avif-psnr": "AVIF, 4:4:4, tune=psnr",
     "jxl": "JPEG XL (effort 7)",
     "webp": "WebP (method 6)",
     "jp2": "JPEG 2000",
@@ -57,10 +55,8 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     others = [name for name in NAMES if name != "jpeg"]
     yield "README.md", RATES, [_rates(kodak, FRONT)]
     yield "docs/benchmarks.md", RATES, [_rates(kodak, others)]
-    yield "README.md", LOOKS, [_looks("kodak", SEEN)]
-    yield "docs/benchmarks.md", LOOKS, [_looks(one, SEEN) for one in ("kodak", "valid")]
     yield "docs/benchmarks.md", TIMES, [_times(kodak, NAMES)]
-    models = ("cae", "cae-visual", "classic")
+    models = ("cae", "classic")
     curves = [_curve(one, codec) for codec in models for one in (kodak, valid)]
     yield "MODEL_CARD.md", CURVE, curves
     yield "bench/results/classic.md", BESIDE, [_beside(one) for one in (kodak, valid)]
