@@ -25,7 +25,9 @@ RESULTS = ROOT / "bench" / "results"
 NAMES = {
     "cae": "caecodec",
     "cae-e1": "caecodec, effort 1",
+    "cae-visual": "caecodec, `--tune visual`",
     "avif": "AVIF (Pillow, speed 6)",
+    "avif-psnr": "AVIF, 4:4:4, tune=psnr",
     "jxl": "JPEG XL (effort 7)",
     "webp": "WebP (method 6)",
     "jp2": "JPEG 2000",
@@ -55,8 +57,10 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     others = [name for name in NAMES if name != "jpeg"]
     yield "README.md", RATES, [_rates(kodak, FRONT)]
     yield "docs/benchmarks.md", RATES, [_rates(kodak, others)]
+    yield "README.md", LOOKS, [_looks("kodak", SEEN)]
+    yield "docs/benchmarks.md", LOOKS, [_looks(one, SEEN) for one in ("kodak", "valid")]
     yield "docs/benchmarks.md", TIMES, [_times(kodak, NAMES)]
-    models = ("cae", "classic")
+    models = ("cae", "cae-visual", "classic")
     curves = [_curve(one, codec) for codec in models for one in (kodak, valid)]
     yield "MODEL_CARD.md", CURVE, curves
     yield "bench/results/classic.md", BESIDE, [_beside(one) for one in (kodak, valid)]
@@ -123,8 +127,11 @@ def _looks(name: str, codecs: Iterable[str]) -> Rows:
     results = _read(name)
     others = results["bd_rates_by_metric"]
     butteraugli = json.loads((RESULTS / name / "butteraugli.json").read_text())
-    matrices = (others["ssimulacra2"], butteraugli["bd_rates"], others["ms_ssim"])
-    rates = [matrix["avif"] for matrix in (*matrices, results["bd_rates"])]
+    seen, ms_ssim = (
+        {codec: one["percent"] for codec, one in others[metric]["avif"].items()}
+        for metric in ("ssimulacra2", "ms_ssim")
+    )
+    rates = [seen, butteraugli["bd_rates"]["avif"], ms_ssim, results["bd_rates"]["avif"]]
     return [
         f"| {NAMES[codec]} | " + " | ".join(_percent(rate.get(codec)) for rate in rates) + " |"
         for codec in codecs
