@@ -1,7 +1,8 @@
 """Measure Butteraugli's 3-norm of codecs on a folder of images, and print BD-rates by it as JSON.
 
-python bench/butteraugli.py DATASET [--codecs cae,avif,avif-psnr,jxl,jpeg,webp] [--model NAME]
+python bench/butteraugli.py DATASET [--codecs cae,cae-visual,jpeg,jxl,avif,avif-psnr] [--model NAME]
                             [--tool butteraugli_main] [--qualities 10,20,...]
+                            [--keep EARLIER.json]
 
 No package that pip installs brings Butteraugli, so this calls libjxl's own tool (Debian:
 libjxl-devtools), with its default intensity of 80 nits. The 3-norm is 0 for equal images, and about
@@ -84,7 +85,7 @@ def main() -> None:
     """Print curves and BD-rates by anchor."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--codecs", default="cae,jpeg,webp,jxl,avif,avif-psnr")
+    parser.add_argument("--codecs", default="cae,cae-visual,jpeg,jxl,avif,avif-psnr")
     parser.add_argument("--qualities")
     parser.add_argument("--model", default=DEFAULT_TUNE)
     parser.add_argument("--tool", default="butteraugli_main")

@@ -93,7 +93,7 @@ def compress(  # noqa: PLR0913 - options are parameters
         quality: 0..100; 50 if neither it nor a target is given.
         target: a size or a fidelity instead of a quality, such as `Target(num_bytes=50_000)`.
         effort: 1..9; more time for fewer bits at equal PSNR.
-        tune: what bits go to, "visual" or "psnr"; see `DEFAULT_TUNE` for which it is by default.
+        tune: what bits are spent on: "visual", the eye, or "psnr", the default.
         model: name of a shipped model or path of a .safetensors file, instead of a tune; loaded
             once per process.
 

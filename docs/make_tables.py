@@ -133,7 +133,7 @@ def _looks(name: str, codecs: Iterable[str]) -> Rows:
     )
     rates = [seen, butteraugli["bd_rates"]["avif"], ms_ssim, results["bd_rates"]["avif"]]
     return [
-        f"| {NAMES[codec]} | " + " | ".join(_percent(rate.get(codec)) for rate in rates) + " |"
+        f"| {NAMES[codec]} | " + " | ".join(_percent(rate[codec]) for rate in rates) + " |"
         for codec in codecs
     ]
 

@@ -25,6 +25,11 @@ from numpy.typing import NDArray
 from caecodec.codec.codec import Codec
 from caecodec.format.container import unpack_header
 
+AVX512 = (
+    {"ATEN_CPU_CAPABILITY": "avx512"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
+)
+"""ATen obeys where the processor has no such instructions, and dies; the other libraries do not."""
+
 
 class Probed(NamedTuple):
     """What one process found.

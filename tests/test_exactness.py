@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exactness_probe import Probed, probe
+from exactness_probe import AVX512, Probed, probe
 from make_golden import TOY, synthetic_image
 
 from caecodec.codec.codec import Codec
@@ -25,7 +25,11 @@ ENVIRONMENTS = {
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "MKL_CBWR": "AVX2",
     },
-    "int64, the newest instructions that there are": {"PROBE_HEAD": "int64"},
+    "int64, avx512 where there is": {
+        "PROBE_HEAD": "int64",
+        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
+        **AVX512,
+    },
 }
 """bench/exactness.py takes each setting alone."""
 MODELS = [TOY, *(shipped_path(name) for name in SHIPPED)]

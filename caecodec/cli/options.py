@@ -84,7 +84,9 @@ SizeLimit = Annotated[
 ]
 TuneOption = Annotated[
     Tune | None,
-    typer.Option("--tune", help=f"What bits go to (default: {DEFAULT_TUNE})."),
+    typer.Option(
+        "--tune", help=f"What to spend bits on: the eye, or PSNR (default: {DEFAULT_TUNE})."
+    ),
 ]
 Model = Annotated[
     str | None, typer.Option("--model", help="Shipped model, or a .safetensors file.")
