@@ -11,17 +11,17 @@ import argparse
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from caecodec.benchmark.measure import load_dataset
 from caecodec.codec.codec import Codec
-from caecodec.config import ModelConfig
+from caecodec.config import MainConfig
 from caecodec.nn.architectures import build_model
 from caecodec.weights import SHIPPED, shipped_path
 
@@ -89,9 +89,7 @@ def batches(codec: Codec, files: list[Path]) -> dict[str, int]:
     tiles = torch.stack([torch.from_numpy(z).long().reshape(shape) for z in z_sections])
     counts = {"indexes": 0} | {f"different_in_batches_of_{size}": 0 for size in BATCHES}
     for units in UNITS:
-
-        def indexes(z: Tensor, units: int = units) -> Tensor:
-            return model.scale_indexes(z, units, sides)
+        indexes = partial(model.at(units).scale_indexes, shape=sides)
 
         single = torch.stack([indexes(z) for z in tiles])
         counts["indexes"] += single.numel()
@@ -127,7 +125,7 @@ def main() -> None:
             "scale_indexes_of_batches": {
                 name: batches(Codec(name), sorted(Path(folder).glob(f"{name}-*.cae")))
                 for name in options.models
-                if isinstance(Codec(name).weights.config, ModelConfig)
+                if isinstance(Codec(name).weights.config, MainConfig)
             },
         }
     print(json.dumps(found, indent=2))

@@ -27,7 +27,7 @@ from caecodec.config import DEFAULT_TUNE
 from caecodec.image.metrics import psnr
 from caecodec.nn.architectures import build_model
 from caecodec.nn.entropy_models import replicate_to_multiple
-from caecodec.nn.inference import FrozenAutoencoder, quality_of
+from caecodec.nn.inference_main import FrozenMain
 from caecodec.nn.layers import Block
 from caecodec.weights import shipped_path
 from caecodec.weights.storage import load_weights
@@ -78,11 +78,11 @@ def _pointwise(x: Tensor, convolution: nn.Conv2d, activation: str) -> Tensor:
     return output
 
 
-def network_trials(model: FrozenAutoencoder, x: Tensor) -> dict[str, float]:
+def network_trials(model: FrozenMain, x: Tensor) -> dict[str, float]:
     """Return the ratios of other ways to run the same networks."""
-    quality = quality_of(100 * QUALITY)
+    quality = torch.tensor([float(QUALITY)])
     networks = model.networks
-    y = model.analyze(model.stem(x), 100 * QUALITY)
+    y = model.at(100 * QUALITY).analyze(model.stem(x))
     y_hat = y.round() * networks.inverse_gain(quality).exp()
 
     def shipped() -> Tensor:

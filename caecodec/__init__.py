@@ -201,9 +201,10 @@ def features(
         ConfigError: no such layer.
         ModelError: no such model.
     """
-    from caecodec.codec.feature_maps import features_of, shared_model  # noqa: PLC0415 - loads torch
+    from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - loads torch
+    from caecodec.codec.feature_maps import features_of  # noqa: PLC0415 - loads torch
 
-    return features_of(shared_model(model), image, layer)
+    return features_of(shared_codec(model).trained_model, image, layer)
 
 
 def __getattr__(name: str) -> Any:

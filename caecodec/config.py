@@ -20,8 +20,8 @@ HYPER_STRIDE = 4
 MIN_QUALITY = 0.0
 MAX_QUALITY = 100.0
 DEFAULT_QUALITY = 50.0
-MIN_EFFORT = 1
-MAX_EFFORT = 9
+EFFORTS = (1, 3, 4, 5, 6, 7, 8, 9)
+"""Levels of effort; 2 is left out, as nothing between its neighbours pays."""
 DEFAULT_EFFORT = 3
 REDUCTIONS = (1, 2, 4, 8)
 """How many times smaller an image can be decoded, each way."""
@@ -64,8 +64,10 @@ DEFAULT_TUNE = Tune.psnr
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of the main architecture (DESIGN: everything runs at 1/8 and 1/16 of the image).
+class MainConfig:
+    """Sizes of the main architecture, all of whose layers run at 1/8 and 1/16 of the image.
+
+    The defaults are those of the shipped model `psnr`.
 
     Attributes:
         channels: C, width at 1/8 resolution.
@@ -86,9 +88,9 @@ class ModelConfig:
     latent_channels: int = 320
     hyper_channels: int = 128
     context_channels: int = 192
-    encoder_blocks: int = 2
-    decoder_blocks: int = 3
-    latent_blocks: int = 1
+    encoder_blocks: int = 6
+    decoder_blocks: int = 6
+    latent_blocks: int = 3
     decoder_wide: int | None = None
     block_tables: bool = False
     activation: str = "silu"
@@ -205,9 +207,9 @@ class ClassicConfig:
         return {"architecture": "classic", **fields}
 
 
-AnyConfig = ModelConfig | ClassicConfig
-ARCHITECTURES: dict[str, type[ModelConfig | ClassicConfig]] = {
-    "main": ModelConfig,
+AnyConfig = MainConfig | ClassicConfig
+ARCHITECTURES: dict[str, type[MainConfig | ClassicConfig]] = {
+    "main": MainConfig,
     "classic": ClassicConfig,
 }
 

@@ -29,8 +29,8 @@ LAYERS = [
 """Folders and modules from the bottom; ARCHITECTURE.md draws the same list."""
 NN_ORDER = [
     *("layers", "transforms", "entropy_models", "rounding", "ssimulacra2", "distortions"),
-    *("autoencoder", "folding", "classic", "exact", "inference", "inference_classic"),
-    *("architectures", "summary"),
+    *("autoencoder", "folding", "classic", "exact", "inference", "inference_main"),
+    *("inference_classic", "architectures", "summary"),
 ]
 THIRD_PARTY = {
     "torch": {"nn", "codec", "train", "cli", "benchmark", "cluster"},

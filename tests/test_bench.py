@@ -38,11 +38,12 @@ from caecodec.benchmark.measure import (
     summarize,
 )
 from caecodec.benchmark.results import format_table, write_results
+from caecodec.config import EFFORTS
 from caecodec.errors import ConfigError, ImageError
 
 ALL_CURVES = [
     "cae",
-    *(f"cae-e{effort}" for effort in range(1, 10)),
+    *(f"cae-e{effort}" for effort in EFFORTS),
     *("cae-visual", "cae-psnr", "classic"),
     "png",
     "jpeg",

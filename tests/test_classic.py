@@ -13,13 +13,12 @@ from make_golden import TOY, synthetic_image
 
 from caecodec.codec.codec import Codec
 from caecodec.codec.tensors import to_unit
-from caecodec.config import ClassicConfig, ModelConfig, model_config_from
+from caecodec.config import ClassicConfig, MainConfig, model_config_from
 from caecodec.errors import ConfigError, FormatError, ImageError, ModelError
 from caecodec.format.container import pack, unpack, unpack_header
 from caecodec.format.grid import Region
 from caecodec.image.metrics import psnr
 from caecodec.inspection import info
-from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.classic import ClassicAutoencoder
 from caecodec.nn.distortions import cross_entropy, squared_error
 from caecodec.nn.entropy_models import replicate_to_multiple
@@ -67,7 +66,7 @@ def test_transforms_keep_sides_and_see_no_further_than_their_halo(
     with torch.inference_mode():
         x = torch.rand(1, 3, 11 * step, 11 * step)
         stem = model.stem(x)
-        x_hat = model.synthesize(stem, 5000)
+        x_hat = model.at(5000).synthesize(stem)
         assert stem.shape[-2:] == (11, 11)
         assert x_hat.shape == x.shape
         near, far = max(0, 5 - model.analysis_halo), min(11, 7 + model.analysis_halo)
@@ -76,7 +75,7 @@ def test_transforms_keep_sides_and_see_no_further_than_their_halo(
         torch.testing.assert_close(part[..., own, own], stem[..., 5:7, 5:7], rtol=1e-3, atol=1e-5)
         near, far = max(0, 5 - model.synthesis_halo), min(11, 7 + model.synthesis_halo)
         inner = Region(5 - near, 5 - near, 2, 2)
-        part = model.synthesize(stem[..., near:far, near:far], 5000, inner)
+        part = model.at(5000).synthesize(stem[..., near:far, near:far], inner)
         own = slice(5 * step, 7 * step)
         torch.testing.assert_close(part, x_hat[..., own, own], rtol=1e-3, atol=1e-5)
 
@@ -130,8 +129,7 @@ def test_the_table_of_a_symbol_follows_from_quality_and_channel_by_integers(
     config = classic.weights.config
     anchors, channels = config.quality_anchors, config.latent_channels
     anchor = (2 * units * (anchors - 1) + 10_000) // 20_000
-    model: FrozenModel = classic.model
-    indexes = model.scale_indexes(torch.zeros(0), units, (2, 3))
+    indexes = classic.model.at(units).scale_indexes(torch.zeros(0), (2, 3))
     expected = 1 + anchor * channels + np.arange(channels)
     assert np.array_equal(
         indexes.numpy(), np.broadcast_to(expected[:, None, None], (channels, 2, 3))
@@ -156,13 +154,12 @@ def test_tiles_leave_no_seam_and_are_counted_without_the_model(classic: Codec) -
     difference = np.array(tiled.decompress(data)).astype(int) - np.array(classic.decompress(whole))
     assert np.count_nonzero(difference) < 0.001 * difference.size
     with torch.inference_mode():
-        compression = tiled.start(image)
-        header = compression.header(80)
+        compression = tiled.start(image).at(80)
         model = classic.model
         x = replicate_to_multiple(to_unit(image), model.stride)
-        y = model.analyze(model.stem(x), 8000)
-        for tile in header.grid.at(model.stride):
-            piece = compression.latent(tile, header).y
+        y = model.at(8000).analyze(model.stem(x))
+        for tile in compression.header.grid.at(model.stride):
+            piece = compression.latent(tile).y
             torch.testing.assert_close(piece, y[..., tile.rows, tile.columns], rtol=1e-3, atol=1e-3)
 
 
@@ -267,8 +264,8 @@ def test_configurations_name_their_architecture_and_main_needs_none() -> None:
     values = json.loads(json.dumps(config.to_dict()))
     assert values["architecture"] == "classic"
     assert model_config_from(values) == config
-    assert "architecture" not in ModelConfig().to_dict()
-    assert model_config_from({}) == model_config_from({"architecture": "main"}) == ModelConfig()
+    assert "architecture" not in MainConfig().to_dict()
+    assert model_config_from({}) == model_config_from({"architecture": "main"}) == MainConfig()
     for architecture in ("vgg", 3, ["classic"]):
         with pytest.raises(ConfigError, match="main, classic"):
             model_config_from({"architecture": architecture})

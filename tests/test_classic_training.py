@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from caecodec.cli.app import app
 from caecodec.codec.codec import Codec
-from caecodec.config import ClassicConfig, ModelConfig
+from caecodec.config import ClassicConfig, MainConfig
 from caecodec.errors import ConfigError
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import load_images
 from caecodec.train.export import export
 from caecodec.train.pictures import plot_loss
 from caecodec.train.recipes import recipe_for
-from caecodec.train.settings import ClassicSettings, TrainSettings, find_config, load_config
+from caecodec.train.settings import ClassicSettings, MainSettings, find_config, load_config
 from caecodec.train.trainer import Budget, Trainer
 from caecodec.weights.storage import find_weights
 
@@ -176,7 +176,7 @@ def test_the_shipped_configuration_is_the_textbooks() -> None:
 
 
 def test_settings_of_another_architecture_are_refused() -> None:
-    for config, settings in ((CONFIG, TrainSettings()), (ModelConfig(), SETTINGS)):
+    for config, settings in ((CONFIG, MainSettings()), (MainConfig(), SETTINGS)):
         with pytest.raises(ConfigError, match="does not fit"):
             recipe_for(config, settings)
 

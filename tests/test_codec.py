@@ -17,7 +17,7 @@ from caecodec.codec.tensors import to_uint8, to_unit
 from caecodec.errors import ConfigError, ImageError, LimitExceededError, UnknownModelError
 from caecodec.format.grid import Region, TileGrid
 from caecodec.image.metrics import psnr
-from caecodec.nn import inference, layers
+from caecodec.nn import inference_main, layers
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.layers import Block
 
@@ -116,7 +116,7 @@ def test_tiles_leave_no_seam(tiled: Codec) -> None:
     decompression = tiled._start_decoding(container)
     with torch.inference_mode():
         y_hat = decompression.latent(header.grid.bounds)
-        one_piece = whole.model.synthesize(y_hat, header.quality_units)[..., :150, :200]
+        one_piece = whole.model.at(header.quality_units).synthesize(y_hat)[..., :150, :200]
         whole_image = np.array(tiled.decompress(tiled.compress(image, quality=80)))
     difference = to_uint8(one_piece, is_gray=False).astype(int) - whole_image
     assert np.abs(difference).max() <= 1
@@ -134,8 +134,8 @@ def test_a_part_of_the_latents_gives_its_part_of_the_pixels(
     torch.manual_seed(0)
     y_hat = torch.randn(1, model.config.latent_channels, bounds.height, bounds.width)
     with torch.inference_mode():
-        whole = model.synthesize(y_hat, 5000)
-        part = model.synthesize(y_hat[..., held.rows, held.columns], 5000, inner.within(held))
+        whole = model.at(5000).synthesize(y_hat)
+        part = model.at(5000).synthesize(y_hat[..., held.rows, held.columns], inner.within(held))
     own = inner.scaled(model.stride)
     torch.testing.assert_close(part, whole[..., own.rows, own.columns], rtol=1e-3, atol=1e-5)
 
@@ -165,11 +165,11 @@ def test_a_window_in_slabs_is_the_same_as_the_whole(
     torch.manual_seed(0)
     y_hat = torch.randn(1, model.config.latent_channels, height, width)
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "SLAB_POSITIONS", positions)
-        whole = model.synthesize(y_hat, 5000)
+        patch.setattr(inference_main, "SLAB_POSITIONS", positions)
+        whole = model.at(5000).synthesize(y_hat)
         parts = torch.full_like(whole, torch.nan)
-        slabs = model.synthesize_window(
-            lambda region: y_hat[..., region.rows, region.columns], window, grid, 5000
+        slabs = model.at(5000).synthesize_window(
+            lambda region: y_hat[..., region.rows, region.columns], window, grid
         )
         for region, x_hat in slabs:
             assert parts[..., region.rows, region.columns].isnan().all()
@@ -227,7 +227,7 @@ def test_few_tiles_of_a_long_image_are_held_at_once(
         return found
 
     monkeypatch.setattr(Mosaic, "cut", spy)
-    monkeypatch.setattr(inference, "SLAB_POSITIONS", 32)
+    monkeypatch.setattr(inference_main, "SLAB_POSITIONS", 32)
     image = synthetic_image(*sides, 9)  # 10 by 2 tiles of 64 pixels
     data = tiled.compress(image, quality=60, effort=effort)
     assert tiled.decompress(data).size == sides
@@ -251,7 +251,7 @@ def test_a_decoded_file_is_let_go_without_the_garbage_collector(
 
 
 def test_progress_of_decoding_rises_to_1(tiled: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "SLAB_POSITIONS", 32)
+    monkeypatch.setattr(inference_main, "SLAB_POSITIONS", 32)
     seen: list[float] = []
     tiled.decompress(tiled.compress(synthetic_image(200, 150, 5)), on_progress=seen.append)
     assert seen == sorted(seen)
@@ -304,11 +304,11 @@ def test_tiled_analysis_equals_analysis_in_one_piece(tiled: Codec) -> None:
     image = synthetic_image(200, 150, 6)
     whole = Codec(TOY)
     with torch.inference_mode():
-        compression = tiled.start(image)
-        header = compression.header(80)
-        y = whole.model.analyze(whole.model.stem(replicate_to_multiple(to_unit(image), 16)), 8000)
-        for tile in header.grid:
-            piece = compression.latent(tile, header).y
+        compression = tiled.start(image).at(80)
+        stem = whole.model.stem(replicate_to_multiple(to_unit(image), 16))
+        y = whole.model.at(8000).analyze(stem)
+        for tile in compression.header.grid:
+            piece = compression.latent(tile).y
             torch.testing.assert_close(piece, y[..., tile.rows, tile.columns])
 
 

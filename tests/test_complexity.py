@@ -2,16 +2,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from caecodec.config import ModelConfig
+from caecodec.config import MainConfig
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.weights.complexity import kmac_per_pixel
 from caecodec.weights.storage import find_weights
 
 CONFIGS = [
-    ModelConfig(),
-    ModelConfig(channels=24, latent_channels=32, hyper_channels=8, context_channels=16,
+    MainConfig(),
+    MainConfig(channels=24, latent_channels=32, hyper_channels=8, context_channels=16,
                 encoder_blocks=1, decoder_blocks=2, latent_blocks=3, quality_anchors=3),
-    ModelConfig(channels=24, latent_channels=32, hyper_channels=8, context_channels=16,
+    MainConfig(channels=24, latent_channels=32, hyper_channels=8, context_channels=16,
                 decoder_blocks=3, decoder_wide=2, block_tables=True),
 ]  # fmt: skip
 
@@ -35,7 +35,7 @@ def counted_macs(model: MainAutoencoder) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_kmac_counts_equal_those_of_the_convolutions_that_run(config: ModelConfig) -> None:
+def test_kmac_counts_equal_those_of_the_convolutions_that_run(config: MainConfig) -> None:
     counts = counted_macs(MainAutoencoder(config))
     shared = counts["scale_head"] + counts["mean_features"] + counts["mean_context"]
     expected_encode = shared + counts["analysis"] + counts["hyper_analysis"]

@@ -16,7 +16,7 @@ from ssimulacra2 import compute_ssimulacra2
 from caecodec.errors import ConfigError
 from caecodec.nn.distortions import MSE_SHARE, squared_error, visual
 from caecodec.nn.ssimulacra2 import ssimulacra2_score, ssimulacra2_sum
-from caecodec.train.settings import TrainSettings
+from caecodec.train.settings import MainSettings
 from caecodec.train.trainer import Budget, Trainer
 
 
@@ -124,4 +124,4 @@ def test_training_counts_the_distortion_of_its_settings(tmp_path: Path) -> None:
 )
 def test_bad_distortions_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        TrainSettings(**fields)  # type: ignore[arg-type]
+        MainSettings(**fields)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from exactness_probe import AVX512, Probed, probe
 from make_golden import TOY, synthetic_image
 
 from caecodec.codec.codec import Codec
-from caecodec.config import ModelConfig
+from caecodec.config import MainConfig
 from caecodec.nn.entropy_models import ScaleHead
 from caecodec.nn.exact import IntegerScaleHead, export_scale_head, interpolate_offsets
 from caecodec.weights import SHIPPED, shipped_path
@@ -84,15 +84,15 @@ def test_int64_and_float64_agree_on_extreme_hyper_latents(toy: Codec) -> None:
 
 def test_tiles_in_a_batch_have_the_indexes_of_tiles_alone(toy: Codec) -> None:
     z = torch.randint(-9, 10, (6, 8, 3, 2), generator=torch.Generator().manual_seed(0))
-    model = toy.model
-    alone = torch.stack([model.scale_indexes(tile, 3333, (12, 7)) for tile in z])
-    batch = torch.vmap(lambda tile: model.scale_indexes(tile, 3333, (12, 7)))(z)
+    model = toy.model.at(3333)
+    alone = torch.stack([model.scale_indexes(tile, (12, 7)) for tile in z])
+    batch = torch.vmap(lambda tile: model.scale_indexes(tile, (12, 7)))(z)
     assert torch.equal(batch, alone)
 
 
 def test_fixed_point_follows_the_trained_head_within_one_index() -> None:
     torch.manual_seed(0)
-    config = ModelConfig(latent_channels=32, hyper_channels=16, quality_anchors=3)
+    config = MainConfig(latent_channels=32, hyper_channels=16, quality_anchors=3)
     head = ScaleHead(config)
     torch.nn.init.normal_(head.layers[-1].weight, std=0.1)
     torch.nn.init.uniform_(head.layers[-1].bias, 1, 6)

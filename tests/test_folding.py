@@ -12,15 +12,14 @@ from make_golden import synthetic_image
 
 from caecodec.codec.codec import Codec
 from caecodec.codec.tensors import to_unit
-from caecodec.config import ModelConfig
+from caecodec.config import MainConfig
 from caecodec.nn.architectures import build_model
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.folding import fold
-from caecodec.nn.inference import FrozenAutoencoder
+from caecodec.nn.inference_main import FrozenMain
 from caecodec.nn.layers import Block, Conv2d
-from caecodec.nn.rounding import nearest
 
-SIZES = ModelConfig(
+SIZES = MainConfig(
     channels=16,
     latent_channels=16,
     hyper_channels=8,
@@ -105,24 +104,24 @@ def test_a_bent_branch_among_straight_ones_is_written_in_their_frame(bent: int) 
 
 
 @pytest.fixture(scope="module")
-def shipped() -> tuple[Codec, FrozenAutoencoder]:
+def shipped() -> tuple[Codec, FrozenMain]:
     """The shipped model, and its networks as they were trained."""
     codec = Codec("psnr")
     trained = build_model(codec.weights.config, codec.weights.tensors, folded=False)
-    assert isinstance(trained, FrozenAutoencoder)
+    assert isinstance(trained, FrozenMain)
     return codec, trained
 
 
 @pytest.mark.parametrize("units", [0, 3000, 7000, 10_000])
 def test_the_shipped_model_decodes_to_the_same_pixels_but_for_rounding(
-    shipped: tuple[Codec, FrozenAutoencoder], units: int
+    shipped: tuple[Codec, FrozenMain], units: int
 ) -> None:
     codec, trained = shipped
     x = to_unit(synthetic_image(320, 192, 5))
     with torch.inference_mode():
-        y = trained.analyze(trained.stem(x), units).round()
+        y = trained.at(units).analyze(trained.stem(x)).round()
         before, after = (
-            model.synthesize(y, units).mul(255).clamp(0, 255) for model in (trained, codec.model)
+            model.at(units).synthesize(y).mul(255).clamp(0, 255) for model in (trained, codec.model)
         )
     assert (after - before).abs().max() < 1
     assert (after - before).square().mean().sqrt() < 0.1
@@ -130,17 +129,15 @@ def test_the_shipped_model_decodes_to_the_same_pixels_but_for_rounding(
 
 @pytest.mark.parametrize("units", [0, 5000, 10_000])
 def test_the_shipped_model_encodes_to_the_same_symbols_but_for_a_few(
-    shipped: tuple[Codec, FrozenAutoencoder], units: int
+    shipped: tuple[Codec, FrozenMain], units: int
 ) -> None:
     codec, trained = shipped
     x = to_unit(synthetic_image(320, 192, 5))
     symbols = []
     with torch.inference_mode():
         for model in (trained, codec.model):
-            y = model.analyze(model.stem(x), units)
-            z = model.hyper_symbols(y, units)
-            indexes = model.scale_indexes(z, units, tuple(y.shape[-2:]))
-            symbols.append(model.quantize(y, z, indexes, units, nearest)[0])
+            at_quality = model.at(units)
+            symbols.append(at_quality.quantize(at_quality.latent(model.stem(x))).symbols)
     assert (symbols[0] != symbols[1]).float().mean() < 0.002
 
 
@@ -162,7 +159,7 @@ def test_one_thread_convolves_as_two_do() -> None:
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)
 
 
-def test_a_file_of_the_folded_model_is_as_good(shipped: tuple[Codec, FrozenAutoencoder]) -> None:
+def test_a_file_of_the_folded_model_is_as_good(shipped: tuple[Codec, FrozenMain]) -> None:
     codec, trained = shipped
     image = synthetic_image(128, 96, 9)
     data = codec.compress(image, quality=60)

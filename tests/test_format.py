@@ -19,7 +19,7 @@ from PIL import Image
 
 from caecodec import errors
 from caecodec.codec.codec import Codec
-from caecodec.config import ModelConfig
+from caecodec.config import MainConfig
 from caecodec.format.boxes import MAX_METADATA, METADATA_BOXES
 from caecodec.format.constants import SIZE_LIMIT, Mode
 from caecodec.format.container import HEADER_BYTES, Header, unpack, unpack_header
@@ -195,7 +195,7 @@ def test_sizes_of_the_configuration_are_those_of_the_code() -> None:
     named = {
         name for row in table(section(12), "size") for name in row[0].replace(" ", "").split(",")
     }
-    assert named == {field.name for field in dataclasses.fields(ModelConfig)}
+    assert named == {field.name for field in dataclasses.fields(MainConfig)}
 
 
 def test_hex_dump_is_the_golden_file() -> None:

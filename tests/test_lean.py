@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from caecodec.cli.app import app
 from caecodec.codec.codec import Codec
-from caecodec.config import ModelConfig
+from caecodec.config import MainConfig
 from caecodec.errors import ConfigError, ModelError
 from caecodec.format.grid import Region, TileGrid
 from caecodec.nn.autoencoder import MainAutoencoder
@@ -27,7 +27,7 @@ from caecodec.weights.complexity import kmac_per_pixel
 from caecodec.weights.storage import Weights
 
 
-def thawed(config: ModelConfig, weights: Weights) -> MainAutoencoder:
+def thawed(config: MainConfig, weights: Weights) -> MainAutoencoder:
     model = MainAutoencoder(config).eval()
     thaw(model, weights)
     return model
@@ -78,13 +78,11 @@ def test_lean_slabs_are_the_same_as_the_whole(lean: Codec, shape: tuple[int, int
     torch.manual_seed(0)
     y_hat = torch.randn(1, model.config.latent_channels, height, width)
     grid = TileGrid(width * model.stride, height * model.stride, 4)
+    at_quality, window = model.at(3300), Region(0, 0, height, width)
     with torch.inference_mode():
-        whole = model.synthesize(y_hat, 3300)
-        for part, x_hat in model.synthesize_window(
-            lambda region: y_hat[..., region.rows, region.columns],
-            Region(0, 0, height, width),
-            grid,
-            3300,
+        whole = at_quality.synthesize(y_hat)
+        for part, x_hat in at_quality.synthesize_window(
+            lambda region: y_hat[..., region.rows, region.columns], window, grid
         ):
             expected = whole[..., part.rows, part.columns]
             torch.testing.assert_close(x_hat, expected, rtol=1e-3, atol=1e-5)
@@ -115,7 +113,7 @@ def test_bad_sizes_of_blocks_are_refused(fields: dict[str, object]) -> None:
 
 
 def test_the_lean_main_model_costs_less_than_24_kmac_each_way() -> None:
-    full = ModelConfig(encoder_blocks=6, decoder_blocks=6, latent_blocks=3)
+    full = MainConfig(encoder_blocks=6, decoder_blocks=6, latent_blocks=3)
     own = dataclasses.replace(full, decoder_wide=2, block_tables=True)
     assert max(kmac_per_pixel(own)) < 24
     assert kmac_per_pixel(full)[1] > 35

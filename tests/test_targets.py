@@ -16,7 +16,7 @@ from caecodec.codec.codec import Codec
 from caecodec.codec.targets import Target, compress_to
 from caecodec.errors import ConfigError, ImageError, TargetError
 from caecodec.image.metrics import psnr, ssimulacra2
-from caecodec.nn.inference import FrozenAutoencoder
+from caecodec.nn.inference_main import FrozenMain
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +107,8 @@ def test_the_stem_runs_once_a_tile(
     toy: Codec, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    stem = FrozenAutoencoder.stem
-    monkeypatch.setattr(
-        FrozenAutoencoder, "stem", lambda self, x: calls.append(x.shape) or stem(self, x)
-    )
+    stem = FrozenMain.stem
+    monkeypatch.setattr(FrozenMain, "stem", lambda self, x: calls.append(x.shape) or stem(self, x))
     compress_to(toy, image, target=Target(bpp=0.4))
     assert len(calls) == 1
 

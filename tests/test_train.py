@@ -14,7 +14,7 @@ from make_golden import CONFIG, SETTINGS, synthetic_image
 from PIL import Image
 
 from caecodec.codec.codec import Codec
-from caecodec.config import ModelConfig, model_config_from, optimal_step, rd_lambda
+from caecodec.config import MainConfig, model_config_from, optimal_step, rd_lambda
 from caecodec.errors import ConfigError, ImageError, ModelError
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.entropy_models import ResidualPrior, step_masks
@@ -24,7 +24,7 @@ from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import Crops, load_images
 from caecodec.train.export import export
 from caecodec.train.muon import orthogonalize
-from caecodec.train.settings import TrainSettings, find_config, load_config
+from caecodec.train.settings import MainSettings, find_config, load_config
 from caecodec.train.trainer import Budget, Trainer
 from caecodec.weights.complexity import kmac_per_pixel
 from caecodec.weights.storage import find_weights, load_weights
@@ -298,7 +298,7 @@ def test_export_costs_little_rate_and_keeps_the_configuration(tmp_path: Path) ->
 def test_the_linear_start_is_a_transform_codec() -> None:
     """Before any step, high quality already reconstructs what M coefficients can hold."""
     torch.manual_seed(0)
-    config = ModelConfig(latent_channels=256, hyper_channels=8, context_channels=8)
+    config = MainConfig(latent_channels=256, hyper_channels=8, context_channels=8)
     model = MainAutoencoder(config).eval()
     crops = Crops(tensors(8, 128), 64, device=CPU, seed=0)
     model.start_linear(PrincipalComponents(crops.batch(64), config))
@@ -450,7 +450,7 @@ def test_a_configuration_is_a_name_or_a_file(tmp_path: Path) -> None:
 def test_configurations_round_trip() -> None:
     assert model_config_from(CONFIG.to_dict()) == CONFIG
     with pytest.raises(ConfigError):
-        TrainSettings(batch_size=0)
+        MainSettings(batch_size=0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from caecodec import errors
 from caecodec.codec.codec import Codec
-from caecodec.codec.decoder import Decoder, Decompression
+from caecodec.codec.decoder import Decompression
 from caecodec.format.constants import Mode
 from caecodec.format.container import METADATA_BOXES, Container, Header, Tile, unpack, unpack_header
 from caecodec.format.entropy_coder import EntropyCoder
@@ -181,18 +181,18 @@ def decompression(vector: Vector) -> Decompression:
     z, y = (
         torch.tensor(vector[name]["indexes"], dtype=torch.int64)[:, None, None] for name in "zy"
     )
+    at_quality = SimpleNamespace(hyper_indexes=lambda *_: z, scale_indexes=lambda *_: y)
     model: Any = SimpleNamespace(
         config=SimpleNamespace(latent_channels=len(y)),
         stride=16,
         synthesis_halo=0,
         hyper_shape=lambda _: z.shape,
-        hyper_indexes=lambda *_: z,
-        scale_indexes=lambda *_: y,
+        at=lambda _: at_quality,
     )
     payload = np.array(vector["payload"], "<u4").tobytes()
     tile = Tile(vector["symbols_crc"], payload)
     container = Container(Header(Mode.RGB, 0, 1, 1, bytes(8), 64), (tile,))
-    return Decompression(Decoder(model, EntropyCoder(tables_of(vector))), container)
+    return Decompression(model, EntropyCoder(tables_of(vector)), container)
 
 
 @each("payloads")

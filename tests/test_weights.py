@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from caecodec.codec.codec import Codec
 from caecodec.errors import ModelError, UnknownModelError
-from caecodec.nn.inference import FrozenAutoencoder
+from caecodec.nn.inference_main import FrozenMain
 from caecodec.weights import SHIPPED, model_name, shipped_path
 from caecodec.weights.storage import (
     FORMAT_NAME,
@@ -147,7 +147,7 @@ def test_float16_networks_are_all_that_the_model_needs() -> None:
     weights = load_weights(TOY)
     names = {name for name in weights.tensors if not name.startswith("tables.")}
     subset = {name: weights.tensors[name] for name in names}
-    assert FrozenAutoencoder(weights.config, subset).config == weights.config
+    assert FrozenMain(weights.config, subset).config == weights.config
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -36,10 +36,10 @@ import PIL
 from PIL import Image, features
 
 from caecodec.benchmark.extras import import_extra
-from caecodec.config import DEFAULT_EFFORT, MAX_EFFORT, MAX_QUALITY, MIN_EFFORT, MIN_QUALITY, Tune
+from caecodec.config import DEFAULT_EFFORT, EFFORTS, MAX_QUALITY, MIN_QUALITY, Tune
 from caecodec.errors import ConfigError
 
-CAE_EFFORTS = {f"cae-e{effort}": effort for effort in range(MIN_EFFORT, MAX_EFFORT + 1)}
+CAE_EFFORTS = {f"cae-e{effort}": effort for effort in EFFORTS}
 """caecodec at an effort of its own; "cae" is at the default one."""
 FIXED_MODELS = {**{f"cae-{tune}": str(tune) for tune in Tune}, "classic": "classic"}
 """caecodec with a certain shipped model, at the default effort; the others take any model."""

@@ -13,6 +13,7 @@ from caecodec.benchmark.baselines import Baseline, Comparison
 from caecodec.benchmark.bd_rate import BD_ANCHORS, METRICS, BdMatrix, Metric
 from caecodec.benchmark.extras import import_extra
 from caecodec.benchmark.measure import Point
+from caecodec.config import EFFORTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,10 +32,10 @@ _STYLES = {
     "cae": _Style("caecodec", "#d1242f", "o"),
     **{
         f"cae-e{effort}": _Style(f"caecodec, effort {effort}", color, "o")
-        for effort, color in enumerate(
+        for effort, color in zip(
+            EFFORTS,
             (
                 "#ffb3a7",
-                "#ff9c8f",
                 "#ff8577",
                 "#f96b60",
                 "#ec5249",
@@ -43,7 +44,7 @@ _STYLES = {
                 "#760d15",
                 "#56080f",
             ),
-            1,
+            strict=True,
         )
     },
     "cae-visual": _Style("caecodec, for the eye", "#bf3989", "o"),

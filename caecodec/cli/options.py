@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from caecodec.cli.batch import ProgressStyle
-from caecodec.config import DEFAULT_TUNE, MAX_EFFORT, MIN_EFFORT, Tune
+from caecodec.config import DEFAULT_TUNE, EFFORTS, Tune
 
 Inputs = Annotated[
     list[str] | None,
@@ -65,8 +65,8 @@ Effort = Annotated[
     typer.Option(
         "-e",
         "--effort",
-        min=MIN_EFFORT,
-        max=MAX_EFFORT,
+        min=EFFORTS[0],
+        max=EFFORTS[-1],
         help="1 (fast) to 9 (smallest at equal PSNR); 5 and up take over 10 times as long.",
     ),
 ]

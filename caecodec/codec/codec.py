@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from caecodec.codec.decoder import Decoder, Decompression
-from caecodec.codec.encoder import Compression, Encoder
+from caecodec.codec.decoder import Decompression
+from caecodec.codec.encoder import Compression, EncoderSetup
+from caecodec.codec.forks import use_one_thread_if_forked
 from caecodec.codec.memory import keep_freed
-from caecodec.codec.search import SymbolSearch
+from caecodec.codec.search import REFINEMENTS, SymbolSearch
 from caecodec.codec.tensors import flat
 from caecodec.config import (
     DEFAULT_EFFORT,
@@ -33,7 +34,8 @@ from caecodec.format.tables import IntArray
 from caecodec.image.metrics import MAX_LEVEL
 from caecodec.image.pixels import ImageLike, Pixels, decode_alpha, with_alpha
 from caecodec.nn.architectures import build_model
-from caecodec.nn.distortions import DISTORTIONS, squared_error
+from caecodec.nn.distortions import DISTORTIONS
+from caecodec.nn.inference import FrozenModel
 from caecodec.weights import model_name
 from caecodec.weights.storage import Weights, find_weights
 
@@ -69,6 +71,7 @@ class Codec:
             ModelError: no such model, or a weights file that is not valid.
             ConfigError: a tile size that the format does not have.
         """
+        use_one_thread_if_forked()
         weights = model if isinstance(model, Weights) else find_weights(model)
         keep_freed(KEPT_BYTES)
         self.weights = weights
@@ -78,12 +81,19 @@ class Codec:
             raise ConfigError(f"tile_size is {tile_size}, expected one of {TILE_SIZES}")
         self._coder = EntropyCoder(self.tables)
         self.model = build_model(weights.config, weights.tensors, head_dtype=head_dtype)
-        search = SymbolSearch(self.model, self.tables)
         self.size_limit = size_limit
-        trained_for = DISTORTIONS.get(str(weights.training.get("distortion")), squared_error)
-        self._encoder = Encoder(
-            self.model, self._coder, search, self.digest, tile_size, trained_for
+        trained_for = str(weights.training.get("distortion"))
+        if trained_for not in DISTORTIONS:
+            trained_for = "mse"
+        search = SymbolSearch(self.tables, self.model.num_y_tables, REFINEMENTS[trained_for])
+        self._setup = EncoderSetup(
+            self.model, self._coder, search, self.digest, tile_size, DISTORTIONS[trained_for]
         )
+
+    @functools.cached_property
+    def trained_model(self) -> FrozenModel:
+        """The model with every layer as it was trained; `model` is folded, for speed."""
+        return build_model(self.weights.config, self.weights.tensors, folded=False)
 
     def compress(
         self,
@@ -99,7 +109,7 @@ class Codec:
             image: PIL image of mode 1, L, LA, P, RGB or RGBA, or uint8 array (H, W), (H, W, 3),
                 (H, W, 4). Alpha and metadata are kept without loss.
             quality: 0..100, kept to 0.01; size and PSNR rise with it.
-            effort: 1..9; more time for fewer bits at equal PSNR. Decoding takes the same.
+            effort: 1 or 3..9; more time for fewer bits at equal PSNR. Decoding takes the same.
             on_progress: called with the part that is done, 0 to 1.
 
         Raises:
@@ -111,7 +121,8 @@ class Codec:
 
     def start(self, image: ImageLike, *, keep_stems: bool = False) -> Compression:
         """Return an image on its way to files of one or, with `keep_stems`, several qualities."""
-        return Compression(self._encoder, image, size_limit=self.size_limit, keep_stems=keep_stems)
+        use_one_thread_if_forked()
+        return Compression(self._setup, image, size_limit=self.size_limit, keep_stems=keep_stems)
 
     @torch.inference_mode()
     def decompress(
@@ -195,17 +206,19 @@ class Codec:
         """
         container = self._unpack(data)
         decompression = self._start_decoding(container)
+        model = self.model.at(container.header.quality_units)
         sections = []
         for number in range(len(container.tiles)):
             z, y, indexes = decompression.symbols(number)
-            z_indexes = self.model.hyper_indexes(z.shape, container.header.quality_units)
+            z_indexes = model.hyper_indexes(z.shape)
             sections += [(flat(z), flat(z_indexes)), (flat(y), flat(indexes))]
         return sections
 
     def _start_decoding(
         self, container: Container, lost: frozenset[int] = frozenset()
     ) -> Decompression:
-        return Decompression(Decoder(self.model, self._coder), container, lost)
+        use_one_thread_if_forked()
+        return Decompression(self.model, self._coder, container, lost)
 
     def _unpack(self, data: bytes) -> Container:
         container = unpack(data, size_limit=self.size_limit)

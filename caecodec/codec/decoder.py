@@ -21,17 +21,10 @@ from caecodec.format.container import Container
 from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.grid import Region
 from caecodec.image.pixels import Pixels
-from caecodec.nn.architectures import FrozenModel
+from caecodec.nn.inference import FrozenModel
 
 MID_GRAY = 128
 """Level of the pixels of a lost tile."""
-
-
-class Decoder(NamedTuple):
-    """What a codec lends to its decompressions."""
-
-    model: FrozenModel
-    coder: EntropyCoder
 
 
 class TileSymbols(NamedTuple):
@@ -49,25 +42,31 @@ class Decompression:
     """
 
     def __init__(
-        self, decoder: Decoder, container: Container, lost: frozenset[int] = frozenset()
+        self,
+        model: FrozenModel,
+        coder: EntropyCoder,
+        container: Container,
+        lost: frozenset[int] = frozenset(),
     ) -> None:
         """Start with nothing decoded.
 
         Args:
-            decoder: of the file's model.
+            model: the file's.
+            coder: of its CDF tables.
             container: the file.
             lost: numbers of tiles that must not be decoded: they show as mid-gray.
         """
-        self._model, self._coder = decoder
+        self._coder = coder
         self._container = container
         self.mode = container.header.mode
         self.metadata = container.metadata
-        self._units = container.header.quality_units
-        self._grid = container.header.grid.at(self._model.stride)
+        self._stride = model.stride
+        self._hyper_shape = model.hyper_shape
+        self._model = model.at(container.header.quality_units)
+        self._grid = container.header.grid.at(model.stride)
         self._lost = lost
-        channels = self._model.config.latent_channels
-        halo = self._model.synthesis_halo
-        self._mosaic = Mosaic(self._grid, channels, margin=halo)
+        channels = model.config.latent_channels
+        self._mosaic = Mosaic(self._grid, channels, margin=model.synthesis_halo)
 
     def symbols(self, number: int) -> TileSymbols:
         """Decode the symbols of a tile, counted in raster order.
@@ -77,13 +76,12 @@ class Decompression:
         """
         tile, region = self._container.tiles[number], self._grid.tile_at(number)
         sides = region.height, region.width
-        model, units = self._model, self._units
         try:
             decoder = self._coder.decoder(tile.payload)
-            shape = model.hyper_shape(sides)
-            z_symbols = decoder.decode(flat(model.hyper_indexes(shape, units)))
+            shape = self._hyper_shape(sides)
+            z_symbols = decoder.decode(flat(self._model.hyper_indexes(shape)))
             z = torch.from_numpy(z_symbols).long().reshape(shape)
-            indexes = model.scale_indexes(z, units, sides)
+            indexes = self._model.scale_indexes(z, sides)
             y_symbols = decoder.decode(flat(indexes))
             decoder.finish()
         except FormatError as error:
@@ -137,8 +135,8 @@ class Decompression:
         self, window: Region, on_progress: Progress | None
     ) -> Iterator[tuple[Region, Pixels]]:
         """Yield the pixels of a window as the model makes them, in parts of no certain size."""
-        inner, done = window.covered_by(self._model.stride), 0
-        parts = self._model.synthesize_window(self.latent, inner, self._grid, self._units)
+        inner, done = window.covered_by(self._stride), 0
+        parts = self._model.synthesize_window(self.latent, inner, self._grid)
         for part, x_hat in parts:
             done += part.common(window).area
             if on_progress:
@@ -155,4 +153,4 @@ class Decompression:
         if number in self._lost:
             return None
         symbols = self.symbols(number)
-        return self._model.dequantize(symbols.y, symbols.z, self._units)
+        return self._model.dequantize(symbols.y, symbols.z)

@@ -18,13 +18,10 @@ from torch import Tensor
 from caecodec.codec.latents import Mosaic
 from caecodec.codec.memory import with_trims
 from caecodec.codec.search import (
-    USUAL,
     Effort,
-    Latent,
-    Quantized,
     Surroundings,
     SymbolSearch,
-    Trial,
+    TileDistortion,
     bits_per_squared_error,
     effort_level,
 )
@@ -37,16 +34,16 @@ from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.grid import Region
 from caecodec.format.tables import IntArray
 from caecodec.image.pixels import ImageLike, Picture, encode_alpha, take_apart
-from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.distortions import Distortion, squared_error
 from caecodec.nn.entropy_models import replicate_to_multiple
+from caecodec.nn.inference import FrozenModel, Latent, Quantized
 
 Sections = list[tuple[IntArray, IntArray]]
 """(symbols, table indexes) of z, then of y."""
 
 
-class Encoder(NamedTuple):
-    """What a codec lends to its compressions."""
+class EncoderSetup(NamedTuple):
+    """What all compressions of one codec share."""
 
     model: FrozenModel
     coder: EntropyCoder
@@ -69,23 +66,22 @@ class _TileBits:
         distortion: what the model was trained for.
         around: the tile in its image.
         x: the pixels that it is compared with (1, 1 or 3, H, W).
-        units: hundredths of a quality.
+        weight: bits that a squared error of 1 in one channel counts as.
     """
 
     distortion: Distortion
     around: Surroundings
     x: Tensor
-    units: int
+    weight: float
 
     def __call__(self, y_hat: Tensor) -> Tensor:
         """Return lambda 255**2 distortion times pixels of a y_hat (1, M, h, w); has gradients."""
         is_gray = self.x.shape[1] == 1
-        weight = bits_per_squared_error(self.units, self.x.shape[1])
         if self.distortion is squared_error:
-            return weight * self.around.squared_error(y_hat, self.x, self.units, is_gray=is_gray)
-        x_hat = self.around.decoded(y_hat, self.x, self.units, is_gray=is_gray)
+            return self.weight * self.around.squared_error(y_hat, self.x, is_gray=is_gray)
+        x_hat = self.around.decoded(y_hat, self.x, is_gray=is_gray)
         pair = (image.expand(-1, 3, -1, -1) for image in (x_hat, self.x))
-        return weight * self.x.numel() * self.distortion(*pair).sum()
+        return self.weight * self.x.numel() * self.distortion(*pair).sum()
 
 
 class Compression:
@@ -97,7 +93,7 @@ class Compression:
 
     def __init__(
         self,
-        encoder: Encoder,
+        setup: EncoderSetup,
         image: ImageLike,
         *,
         size_limit: int = SIZE_LIMIT,
@@ -109,11 +105,11 @@ class Compression:
             ImageError: the image is of a kind that is refused, or in colour and the model is not.
             LimitExceededError: more pixels than `size_limit`.
         """
-        self._encoder = encoder
+        self.setup = setup
         self.picture = take_apart(image)
         whole = self.picture.whole
         check_size(whole.width, whole.height, size_limit)
-        check_color(encoder.model, self.picture)
+        check_color(setup.model, self.picture)
         alpha = self.picture.alpha
         self._alpha = None if alpha is None else encode_alpha(alpha)
         is_kept = keep_stems and whole.width * whole.height <= MAX_STEM_PIXELS
@@ -124,103 +120,112 @@ class Compression:
         self, quality: float, *, effort: int = DEFAULT_EFFORT, on_progress: Progress | None = None
     ) -> bytes:
         """Return the bytes of a `.cae` file; see `Codec.compress`."""
-        header = self.header(quality)
+        encoding = self.at(quality)
         tiles: dict[int, Tile] = {}
-        for number, sections in self._tiles(header, effort_level(effort), on_progress):
-            payload = self._encoder.coder.entropy_encode(sections)
+        for number, sections in encoding.tiles(effort_level(effort), on_progress):
+            payload = self.setup.coder.entropy_encode(sections)
             tiles[number] = Tile(symbols_crc(*(symbols for symbols, _ in sections)), payload)
         in_order = tuple(tiles[number] for number in range(len(tiles)))
-        return pack(Container(header, in_order, self._alpha, self.picture.metadata))
+        return pack(Container(encoding.header, in_order, self._alpha, self.picture.metadata))
 
     @torch.no_grad()
     def symbols(self, quality: float, *, effort: int = DEFAULT_EFFORT) -> Sections:
         """Return (symbols, table indexes), z before y, of every tile: what `compress` codes."""
-        tiles = dict(self._tiles(self.header(quality), effort_level(effort), None))
+        tiles = dict(self.at(quality).tiles(effort_level(effort)))
         return [section for number in sorted(tiles) for section in tiles[number]]
 
-    def header(self, quality: float) -> Header:
-        """Return the file's header.
+    def at(self, quality: float) -> CompressionAtQuality:
+        """Return the image at one quality.
 
         Raises:
             ConfigError: quality out of range.
         """
-        mode, whole, encoder = self.picture.mode, self.picture.whole, self._encoder
-        units = quality_to_units(quality)
-        return Header(mode, units, whole.width, whole.height, encoder.digest, encoder.tile_size)
+        return CompressionAtQuality(self, quality)
 
-    def latent(self, tile: Region, header: Header) -> Latent:
-        """Analyse one tile, from its pixels and a halo of real ones around it."""
-        model, units = self._encoder.model, header.quality_units
-        grown = tile.grown(model.analysis_halo, header.grid.at(model.stride).bounds)
-        y = model.analyze(self._stem(grown), units, tile.within(grown))
-        y = y.contiguous(memory_format=torch.channels_last)
-        z = model.hyper_symbols(y, units)
-        return Latent(y, z, model.scale_indexes(z, units, (tile.height, tile.width)))
-
-    def _tiles(
-        self, header: Header, level: Effort, on_progress: Progress | None
-    ) -> Iterator[tuple[int, Sections]]:
-        """Yield the number and the sections of every tile, in the order of `TileGrid.scan`."""
-        model, units = self._encoder.model, header.quality_units
-        quantized = self._searched(header, level, on_progress)
-        if level.num_trials == 1:
-            (strength,) = level.strengths
-            numbers = header.grid.scan()
-            quantized = ((number, *self._quantized(number, header, strength)) for number in numbers)
-        for count, (number, latent, (symbols, _)) in enumerate(with_trims(quantized), 1):
-            z_indexes = model.hyper_indexes(latent.z.shape, units)
-            sections = (flat(latent.z), flat(z_indexes)), (flat(symbols), flat(latent.indexes))
-            yield number, list(sections)
-            if on_progress:
-                on_progress(count / len(header.grid))
-
-    def _quantized(self, number: int, header: Header, strength: float) -> tuple[Latent, Quantized]:
-        """Quantise one tile by one of STRENGTHS."""
-        tile = header.grid.at(self._encoder.model.stride).tile_at(number)
-        latent = self.latent(tile, header)
-        return latent, self._encoder.search.quantize(latent, header.quality_units, strength)
-
-    def _searched(
-        self, header: Header, level: Effort, on_progress: Progress | None
-    ) -> Iterator[tuple[int, Latent, Quantized]]:
-        """Search the best symbols of every tile, next to the best or a draft of the others."""
-        model, units = self._encoder.model, header.quality_units
-        grid = header.grid.at(model.stride)
-        mosaic = Mosaic(grid, model.config.latent_channels, margin=2 * model.synthesis_halo)
-        cut = partial(
-            mosaic.cut, make=lambda number: self._quantized(number, header, USUAL)[1].y_hat
-        )
-        channels = 1 if header.mode.is_gray else 3
-        count = itertools.count(1)
-
-        def show(trials: Iterator[Trial]) -> Iterator[Trial]:
-            for trial in trials:
-                yield trial
-                if on_progress:
-                    on_progress(next(count) / (level.num_trials * len(grid)))
-
-        for number in grid.scan():
-            tile = grid.tile_at(number)
-            latent = self.latent(tile, header)
-            mosaic.put(number, latent.y)  # needs no draft: every trial puts its own there
-            around = Surroundings(model, cut, grid, tile)
-            x = to_unit(self.picture.part(around.pixels))[:, :channels]
-            distortion = _TileBits(self._encoder.distortion_of, around, x, units)
-            trials = show(self._encoder.search.trials(latent, units, level, distortion))
-            _, best = min(trials, key=itemgetter(0))
-            mosaic.put(number, best.y_hat)
-            yield number, latent, best
-
-    def _stem(self, region: Region) -> Tensor:
+    def stem(self, region: Region) -> Tensor:
         """Return the features of a region, in latent positions, of the padded image."""
         if self._stems is not None and region in self._stems:
             return self._stems[region]
-        model = self._encoder.model
+        model = self.setup.model
         x = to_unit(self.picture.part(region.scaled(model.stride)))
         stem = model.stem(replicate_to_multiple(x, model.stride))
         if self._stems is not None:
             self._stems[region] = stem
         return stem
+
+
+class CompressionAtQuality:
+    """One image at one quality: its tiles, from pixels to symbols.
+
+    Attributes:
+        header: of the file.
+    """
+
+    def __init__(self, compression: Compression, quality: float) -> None:
+        self._compression = compression
+        self._setup = setup = compression.setup
+        mode, whole = compression.picture.mode, compression.picture.whole
+        units = quality_to_units(quality)
+        self.header = Header(mode, units, whole.width, whole.height, setup.digest, setup.tile_size)
+        self._model = setup.model.at(units)
+        self._grid = self.header.grid.at(setup.model.stride)
+
+    def latent(self, tile: Region) -> Latent:
+        """Analyse one tile, from its pixels and a halo of real ones around it."""
+        grown = tile.grown(self._setup.model.analysis_halo, self._grid.bounds)
+        return self._model.latent(self._compression.stem(grown), tile.within(grown))
+
+    def tiles(
+        self, level: Effort, on_progress: Progress | None = None
+    ) -> Iterator[tuple[int, Sections]]:
+        """Yield the number and the sections of every tile, in the order of `TileGrid.scan`."""
+        quantized = self._searched(level, on_progress)
+        if level.num_trials == 1:
+            quantized = ((number, *self._quantized(number, level)) for number in self._grid.scan())
+        for count, (number, latent, (symbols, _)) in enumerate(with_trims(quantized), 1):
+            z_indexes = self._model.hyper_indexes(latent.z.shape)
+            sections = (flat(latent.z), flat(z_indexes)), (flat(symbols), flat(latent.indexes))
+            yield number, list(sections)
+            if on_progress:
+                on_progress(count / len(self._grid))
+
+    def _quantized(self, number: int, level: Effort) -> tuple[Latent, Quantized]:
+        """Quantise one tile without refinement."""
+        latent = self.latent(self._grid.tile_at(number))
+        return latent, self._setup.search.quantize(self._model, latent, level)
+
+    def _searched(
+        self, level: Effort, on_progress: Progress | None
+    ) -> Iterator[tuple[int, Latent, Quantized]]:
+        """Search the best symbols of every tile, next to the best or a draft of the others."""
+        model = self._setup.model
+        margin = 2 * model.synthesis_halo
+        mosaic = Mosaic(self._grid, model.config.latent_channels, margin=margin)
+        done, total = itertools.count(1), level.num_trials * len(self._grid)
+
+        def draft(number: int) -> Tensor:
+            return self._quantized(number, level)[1].y_hat
+
+        for number in self._grid.scan():
+            tile = self._grid.tile_at(number)
+            latent = self.latent(tile)
+            mosaic.put(number, latent.y)  # needs no draft: every trial puts its own there
+            around = Surroundings(self._model, partial(mosaic.cut, make=draft), self._grid, tile)
+            distortion, trials = self._distortion(around), []
+            for trial in self._setup.search.trials(self._model, latent, level, distortion):
+                trials.append(trial)
+                if on_progress:
+                    on_progress(next(done) / total)
+            best = min(trials, key=itemgetter(0)).quantized
+            mosaic.put(number, best.y_hat)
+            yield number, latent, best
+
+    def _distortion(self, around: Surroundings) -> TileDistortion:
+        """Return the distortion of a tile in bits, by its y_hat."""
+        channels = 1 if self.header.mode.is_gray else 3
+        x = to_unit(self._compression.picture.part(around.pixels))[:, :channels]
+        weight = bits_per_squared_error(self.header.quality_units, channels)
+        return _TileBits(self._setup.distortion_of, around, x, weight)
 
 
 def check_color(model: FrozenModel, picture: Picture) -> None:

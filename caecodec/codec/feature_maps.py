@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +12,9 @@ from caecodec.codec.encoder import check_color
 from caecodec.codec.tensors import to_unit
 from caecodec.errors import ConfigError
 from caecodec.image.pixels import ImageLike, take_apart
-from caecodec.nn.architectures import FrozenModel, build_model
 from caecodec.nn.entropy_models import replicate_to_multiple
+from caecodec.nn.inference import FrozenModel
 from caecodec.nn.summary import feature_maps
-from caecodec.weights.storage import find_weights
 
 MAX_MAPS = 64
 MAX_KERNELS = 64
@@ -27,13 +24,6 @@ _COLUMNS = 8
 _CELL, _LABEL, _GAP = 112, 14, 6
 
 FeatureArray = NDArray[np.float32]
-
-
-@functools.cache
-def shared_model(model: str | Path) -> FrozenModel:
-    """Return a model with every layer as it was trained, loaded once per process."""
-    weights = find_weights(model)
-    return build_model(weights.config, weights.tensors, folded=False)
 
 
 def feature_picture(model: FrozenModel, image: ImageLike, layer: int | None) -> Image.Image:

@@ -14,7 +14,7 @@ from caecodec.config import (
     MIN_SCALE,
     NUM_SCALES,
     OCTAVES_PER_SCALE,
-    ModelConfig,
+    MainConfig,
     optimal_step,
 )
 from caecodec.format.grid import Region
@@ -79,7 +79,7 @@ class MainAutoencoder(nn.Module):
 
     latent_std: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MainConfig) -> None:
         super().__init__()
         self.config = config
         anchors, latent = config.quality_anchors, config.latent_channels

@@ -14,7 +14,7 @@ from caecodec.config import (
     MIN_SCALE,
     NUM_SCALES,
     OCTAVES_PER_SCALE,
-    ModelConfig,
+    MainConfig,
 )
 from caecodec.nn.layers import (
     Block,
@@ -43,7 +43,7 @@ PHASE_ORDER = (0, 3, 1, 2)
 class HyperAnalysis(nn.Module):
     """h_a: gained y (B, M, h, w) to z before rounding (B, N, ceil(h/4), ceil(w/4))."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MainConfig) -> None:
         super().__init__()
         width = config.hyper_channels
         self.enter = Conv2d(2 * config.latent_channels, width, 1)
@@ -75,7 +75,7 @@ class ScaleHead(nn.Module):
     form, and the only one that codes files.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MainConfig) -> None:
         super().__init__()
         width = config.hyper_channels
         self.convolutions = nn.ModuleList(
@@ -113,7 +113,7 @@ class ScaleHead(nn.Module):
 class MeanFeatures(nn.Module):
     """The float part of h_s: z_hat (B, N, h, w) to features for the means (B, N, 4h, 4w)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MainConfig) -> None:
         super().__init__()
         width = config.hyper_channels
         self.up1 = Conv2d(width, 4 * width, 1)
@@ -139,7 +139,7 @@ class MeanContext(nn.Module):
     Source: the quadtree partition of DCVC-DC (Li et al., CVPR 2023).
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MainConfig) -> None:
         super().__init__()
         latent, hyper, width = (
             config.latent_channels,

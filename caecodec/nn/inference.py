@@ -1,224 +1,154 @@
-"""The autoencoder as files use it: float16 weights, integer scale head, one image at a time."""
+"""What codec, effort and export ask of any model, and what the architectures share for it."""
 
 from __future__ import annotations
 
-import itertools
+import abc
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caecodec.config import HYPER_STRIDE, MAX_QUALITY, NUM_SCALES, PATCH, STRIDE, ModelConfig
+from caecodec.config import MAX_QUALITY, AnyConfig
 from caecodec.errors import ModelError
 from caecodec.format.constants import QUALITY_UNIT
 from caecodec.format.grid import Region, TileGrid
-from caecodec.format.tables import MAX_ESCAPED
-from caecodec.nn.autoencoder import MainAutoencoder
-from caecodec.nn.entropy_models import Part, step_parts
-from caecodec.nn.exact import MAX_WEIGHT, IntegerLayer, IntegerScaleHead, export_scale_head
-from caecodec.nn.folding import fold
-from caecodec.nn.layers import Slab
 from caecodec.nn.rounding import Rounding, nearest
-
-SLAB_POSITIONS = 2304
-"""Latent positions that are synthesised at a time: their features stay in cache."""
-_TRAINING_ONLY = ("scale_head", "hyper_prior", "residual_prior")
-_NUM_LAYERS = 5
 
 Array = NDArray[Any]
 
 
-def freeze(model: MainAutoencoder) -> dict[str, Array]:
-    """Return the tensors of a weights file, the CDF tables aside."""
-    tensors = to_half(model, _TRAINING_ONLY)
-    head = export_scale_head(model.scale_head)
-    for number, layer in enumerate(head.layers):
-        tensors[f"scale_head.{number}.weight"] = layer.weight.numpy().astype(np.int16)
-        tensors[f"scale_head.{number}.bias"] = layer.bias.numpy()
-    tensors["scale_head.shifts"] = np.array([layer.shift for layer in head.layers], np.int32)
-    tensors["scale_head.offsets"] = head.offsets.numpy().astype(np.int32)
-    return tensors
+class Latent(NamedTuple):
+    """One tile before its y is quantised: y (1, M, h, w), z symbols, table indexes (M, h, w)."""
+
+    y: Tensor
+    z: Tensor
+    indexes: Tensor
 
 
-class FrozenAutoencoder:
-    """Inference on single images (batch of 1), for encoder, decoder and export.
+class Quantized(NamedTuple):
+    """Symbols int64 (M, h, w), and y_hat (1, M, h, w) as the decoder will have it."""
 
-    Both directions get scale indexes from `scale_indexes` and means from `_walk`, so they cannot
-    drift apart.
+    symbols: Tensor
+    y_hat: Tensor
+
+
+class FrozenModel(abc.ABC):
+    """Inference on single images: pixels to symbols with their table indexes, and back.
+
+    What depends on the quality is asked of `at(quality_units)`. FORMAT.md section 7.
+
+    Attributes:
+        config: architecture and sizes.
+        networks: the transforms and what else is float.
+        stride: pixels per latent position, each way.
+        is_gray: whether the model's images have one channel.
+        num_y_tables: the tables from index 0 that are those of y.
+        analysis_halo: latent positions around a tile that its latents depend on.
+        synthesis_halo: latent positions around a tile that its pixels depend on.
+        feature_layers: the layers whose outputs are features, in the order they run.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        tensors: dict[str, Array],
-        *,
-        head_dtype: torch.dtype = torch.float64,
-        folded: bool = True,
-    ) -> None:
-        """Build the networks from the tensors of a weights file; see `build_model`.
+    config: AnyConfig
+    networks: nn.Module
+    stride: int
+    is_gray: bool
+    num_y_tables: int
+    analysis_halo: int
+    synthesis_halo: int
+    feature_layers: list[nn.Module]
 
-        Raises:
-            ModelError: a tensor is missing, unknown, or of the wrong shape or type.
-        """
-        self.config = config
-        self.scale_head = _build_head(config, tensors, head_dtype)
-        self.networks = _build_networks(config, tensors)
-        if folded:
-            fold(self.networks)
-        analysis = self.networks.analysis
-        self.feature_layers: list[nn.Module] = [
-            analysis.patch,
-            *analysis.blocks,
-            analysis.down,
-            *analysis.latent_blocks,
-            analysis.project,
-        ]
-        self.stride = STRIDE
-        self.is_gray = False
-        self.num_y_tables = NUM_SCALES
-        self.analysis_halo = analysis.halo
-        self.synthesis_halo = self.networks.synthesis.halo
-
+    @abc.abstractmethod
     def first_kernels(self) -> Tensor:
-        """Return the kernels of the patch convolution (C, 3, 8, 8)."""
-        weight = self.networks.analysis.patch.weight
-        return weight.reshape(len(weight), 3, PATCH, PATCH)
+        """Return the kernels that see the image (C, 3 or 1, k, k)."""
 
+    @abc.abstractmethod
     def stem(self, x: Tensor) -> Tensor:
-        """Map x (1, 3, H, W) in [0, 1] to features (1, C, H/8, W/8), the same at every quality."""
-        return self.networks.analysis.stem(x)
+        """Map x (1, 3, H, W) in [0, 1] to features, the same at every quality."""
 
-    def analyze(self, stem: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
-        """Map the features of `stem` to y (1, M, H/16, W/16), or its part, in quantiser steps."""
-        return self.networks.analyze_stem(stem, quality_of(quality_units), inner)
-
-    def hyper_symbols(self, y: Tensor, quality_units: int) -> Tensor:
-        """Return z symbols, int64 (N, ceil(h/4), ceil(w/4)), of y (1, M, h, w)."""
-        z: Tensor = self.networks.hyper_analysis(y, quality_of(quality_units))
-        return z[0].round().long()
-
-    def scale_indexes(self, z: Tensor, quality_units: int, shape: tuple[int, int]) -> Tensor:
-        """Return the scale index of every y symbol, int64 (M, h, w); exact on every machine."""
-        height, width = shape
-        return self.scale_head(z, quality_units)[:, :height, :width]
-
-    def hyper_indexes(self, shape: tuple[int, ...], quality_units: int) -> Tensor:
-        """Return the table of every z symbol, int64 (N, h, w): by nearest anchor and channel."""
-        anchor = nearest_anchor(quality_units, self.config.quality_anchors)
-        channels = torch.arange(shape[0])[:, None, None].expand(shape)
-        return NUM_SCALES + anchor * shape[0] + channels
-
-    def quantize(
-        self,
-        y: Tensor,
-        z: Tensor,
-        indexes: Tensor,
-        quality_units: int,
-        rounding: Rounding = nearest,
-    ) -> tuple[Tensor, Tensor]:
-        """Round y - mean, step by step: each step's means see what the steps before it chose.
-
-        Args:
-            y: (1, M, h, w), in quantiser steps.
-            z: symbols, int64 (N, ceil(h/4), ceil(w/4)).
-            indexes: scale indexes, int64 (M, h, w); symbols are 0 where the index is 0.
-            quality_units: hundredths of a quality.
-            rounding: maps residuals to symbols.
-
-        Returns:
-            Symbols, int64 (M, h, w), and y_hat (1, M, h, w) as the decoder will have it.
-        """
-        bound = float(MAX_ESCAPED)
-        symbols = torch.zeros(y.shape, dtype=torch.long)
-
-        def choose(means: Tensor, part: Part) -> Tensor:
-            scales = indexes[None][part]
-            chosen = rounding(y[part] - means, scales).clamp_(-bound, bound).mul_(scales > 0)
-            symbols[part] = chosen
-            return chosen
-
-        y_hat = self._walk(z, tuple(y.shape[-2:]), quality_units, choose)
-        return symbols[0], y_hat
-
-    def dequantize(self, symbols: Tensor, z: Tensor, quality_units: int) -> Tensor:
-        """Return y_hat (1, M, h, w) = symbols + means, of symbols (M, h, w)."""
-        shape = tuple(symbols.shape[-2:])
-        return self._walk(z, shape, quality_units, lambda _, part: symbols[None][part])
-
-    def synthesize(self, y_hat: Tensor, quality_units: int, inner: Region | None = None) -> Tensor:
-        """Map y_hat (1, M, h, w), or its part `inner`, to x_hat (1, 3, 16h, 16w), not clamped."""
-        return self.networks.synthesize(y_hat, quality_of(quality_units), inner)
-
-    def synthesize_window(
-        self,
-        latent: Callable[[Region], Tensor],
-        window: Region,
-        grid: TileGrid,
-        quality_units: int,
-    ) -> Iterator[tuple[Region, Tensor]]:
-        """Yield the pixels of a window in slabs that reach across it; see `FrozenModel`."""
-        outer = window.grown(self.synthesis_halo, grid.bounds)
-        of_columns = grid.is_wide
-        across, length = outer.height, outer.width
-        if not of_columns:
-            across, length = length, across
-        starts = range(self.synthesis_halo, length, max(1, SLAB_POSITIONS // across))
-        bounds = [0, *starts[1:], length]
-        regions = [
-            outer.slab(low, high - low, of_columns=of_columns)
-            for low, high in itertools.pairwise(bounds)
-        ]
-        slabs = (Slab(latent(region), region is regions[-1]) for region in regions)
-        dim = -1 if of_columns else -2
-        start, pixels = 0, outer.scaled(self.stride)
-        quality = quality_of(quality_units)
-        for x_hat in self.networks.synthesize_slabs(slabs, quality, dim):
-            thickness = x_hat.shape[dim]
-            yield pixels.slab(start, thickness, of_columns=of_columns), x_hat
-            start += thickness
-
+    @abc.abstractmethod
     def hyper_shape(self, shape: tuple[int, int]) -> tuple[int, int, int]:
         """Return the shape of z for a latent of h x w positions."""
-        height, width = (-(-side // HYPER_STRIDE) for side in shape)
-        return self.config.hyper_channels, height, width
 
-    def _walk(
-        self,
-        z: Tensor,
-        shape: tuple[int, ...],
-        quality_units: int,
-        symbols_of: Callable[[Tensor, Part], Tensor],
-    ) -> Tensor:
-        """Run the four steps; `symbols_of` gives the symbols of a part whose means are known."""
-        quality = quality_of(quality_units)
-        height, width = shape
-        features = self.networks.mean_features(z[None].float(), quality)
-        features = features[..., :height, :width].contiguous(memory_format=torch.channels_last)
-        units = self.networks.mean_units(quality)
-        channels = self.config.latent_channels
-        y_hat, known = (
-            torch.zeros((1, channels, height, width)).contiguous(memory_format=torch.channels_last)
-            for _ in range(2)
-        )
-
-        def exchange(step: int, predicted: Tensor) -> Tensor:
-            for part in step_parts(step, channels):
-                own_units = units[part[:2]]
-                means = predicted[part] * own_units
-                y_hat[part] = means + symbols_of(means, part)
-                known[part] = y_hat[part] / own_units
-            return known
-
-        self.networks.mean_context(features, exchange)
-        return y_hat
+    @abc.abstractmethod
+    def at(self, quality_units: int) -> ModelAtQuality:
+        """Return the model at a quality in hundredths."""
 
 
-def quality_of(quality_units: int) -> Tensor:
-    """Return the quality as the networks take it, float32 (1,)."""
-    return torch.tensor([quality_units / QUALITY_UNIT], dtype=torch.float32)
+class ModelAtQuality(abc.ABC):
+    """A frozen model at one quality.
+
+    A model with a hyperprior codes z before y; for one without, z is empty.
+
+    Attributes:
+        model: at every quality.
+        quality_units: hundredths of a quality.
+    """
+
+    model: FrozenModel
+
+    def __init__(self, model: FrozenModel, quality_units: int) -> None:
+        self.model = model
+        self.quality_units = quality_units
+        self._quality = torch.tensor([quality_units / QUALITY_UNIT], dtype=torch.float32)
+
+    def latent(self, stem: Tensor, inner: Region | None = None) -> Latent:
+        """Analyse the features of `FrozenModel.stem` up to what is rounded; see `analyze`."""
+        y = self.analyze(stem, inner).contiguous(memory_format=torch.channels_last)
+        z = self.hyper_symbols(y)
+        return Latent(y, z, self.scale_indexes(z, (y.shape[-2], y.shape[-1])))
+
+    @abc.abstractmethod
+    def analyze(self, stem: Tensor, inner: Region | None = None) -> Tensor:
+        """Map the features of `FrozenModel.stem` to y (1, M, h, w), in quantiser steps.
+
+        With `inner`, which counts from y's first position, only to that part: exact where the
+        features reach `analysis_halo` positions around it, or end with the image.
+        """
+
+    @abc.abstractmethod
+    def hyper_symbols(self, y: Tensor) -> Tensor:
+        """Return z symbols, int64 of shape `FrozenModel.hyper_shape`, of y (1, M, h, w)."""
+
+    @abc.abstractmethod
+    def hyper_indexes(self, shape: tuple[int, ...]) -> Tensor:
+        """Return the table of every z symbol, int64 of `shape`."""
+
+    @abc.abstractmethod
+    def scale_indexes(self, z: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Return the table of every y symbol, int64 (M, h, w); exact on every machine."""
+
+    @abc.abstractmethod
+    def quantize(self, latent: Latent, rounding: Rounding = nearest) -> Quantized:
+        """Round y to symbols; `rounding` maps what the means leave of it."""
+
+    @abc.abstractmethod
+    def dequantize(self, symbols: Tensor, z: Tensor) -> Tensor:
+        """Return y_hat (1, M, h, w) of symbols (M, h, w)."""
+
+    @abc.abstractmethod
+    def synthesize(self, y_hat: Tensor, inner: Region | None = None) -> Tensor:
+        """Map y_hat (1, M, h, w) to x_hat (1, 3, H, W), not clamped.
+
+        With `inner`, which counts from y_hat's first position, only to the pixels of that part:
+        exact where y_hat holds `synthesis_halo` positions around it, or ends with the image.
+        """
+
+    @abc.abstractmethod
+    def synthesize_window(
+        self, latent: Callable[[Region], Tensor], window: Region, grid: TileGrid
+    ) -> Iterator[tuple[Region, Tensor]]:
+        """Yield the pixels of a window part by part, each part's region and x_hat (1, 3, H, W).
+
+        The parts come line by line as in `grid.lines`, cover the window once, and may reach beyond.
+
+        Args:
+            latent: returns y_hat (1, M, h, w) of a region; asked in the order of `grid.scan`.
+            window: in latent positions.
+            grid: of the image, at the model's stride.
+        """
 
 
 def nearest_anchor(quality_units: int, anchors: int) -> int:
@@ -254,49 +184,3 @@ def load_networks(networks: nn.Module, tensors: dict[str, Array]) -> None:
         raise ModelError(f"the weights do not fit their configuration: {lines[-1]}") from error
     networks.requires_grad_(requires_grad=False)
     networks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-
-
-def _build_networks(config: ModelConfig, tensors: dict[str, Array]) -> MainAutoencoder:
-    with torch.random.fork_rng(devices=[]):  # a meta device would load a second of torch modules
-        model = MainAutoencoder(config)
-    for name in _TRAINING_ONLY:
-        delattr(model, name)
-    load_networks(model, tensors)
-    return model
-
-
-def _build_head(
-    config: ModelConfig, tensors: dict[str, Array], dtype: torch.dtype
-) -> IntegerScaleHead:
-    try:
-        shifts = tensors["scale_head.shifts"]
-        if shifts.shape != (_NUM_LAYERS,):
-            raise ModelError(f"the scale head has shifts of shape {shifts.shape}, expected (5,)")
-        offsets = torch.from_numpy(tensors["scale_head.offsets"].astype(np.int64))
-        layers = [
-            IntegerLayer(
-                torch.from_numpy(tensors[f"scale_head.{number}.weight"].astype(np.int64)),
-                torch.from_numpy(tensors[f"scale_head.{number}.bias"].astype(np.int64)),
-                int(shifts[number]),
-            )
-            for number in range(_NUM_LAYERS)
-        ]
-    except KeyError as error:
-        raise ModelError(f"the weights lack a part of the scale head: {error}") from error
-    if sum(name.startswith("scale_head.") for name in tensors) != 2 * _NUM_LAYERS + 2:
-        raise ModelError("the weights hold an unknown part of the scale head")
-    width, latent = config.hyper_channels, config.latent_channels
-    expected = [(width, 3), (4 * width, 1), (width, 3), (4 * width, 1), (latent, 1)]
-    for layer, (out, kernel) in zip(layers, expected, strict=True):
-        if layer.weight.shape != (out, width, kernel, kernel) or layer.bias.shape != (out,):
-            raise ModelError("a scale head layer has the wrong shape for the configuration")
-        is_wide = _beyond(layer.weight, MAX_WEIGHT) or _beyond(layer.bias, 2**40)
-        if is_wide or not 1 <= layer.shift <= 30:
-            raise ModelError("a scale head layer is beyond the range of exact arithmetic")
-    if offsets.shape != (config.quality_anchors, latent) or _beyond(offsets, 2**24):
-        raise ModelError("the scale head's offsets have the wrong shape or range")
-    return IntegerScaleHead(layers, offsets, dtype=dtype)
-
-
-def _beyond(values: Tensor, bound: int) -> bool:
-    return bool(values.max() > bound or values.min() < -bound)

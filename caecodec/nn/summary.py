@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from caecodec.nn.architectures import FrozenModel
+from caecodec.nn.inference import FrozenModel
 
 SIDE = 256
 """Side of the image that shapes are given for, in pixels."""
@@ -47,9 +47,9 @@ def layer_rows(model: FrozenModel) -> tuple[list[LayerRow], list[LayerRow]]:
 
     layers = [module for module in names if isinstance(module, _LAYERS)]
     with _watching(layers, collect(encoder)):
-        y = model.analyze(model.stem(torch.zeros(1, 3, SIDE, SIDE)), _UNITS)
+        y = model.at(_UNITS).analyze(model.stem(torch.zeros(1, 3, SIDE, SIDE)))
     with _watching(layers, collect(decoder)):
-        model.synthesize(torch.zeros_like(y), _UNITS)
+        model.at(_UNITS).synthesize(torch.zeros_like(y))
     return encoder, decoder
 
 
@@ -64,7 +64,7 @@ def feature_maps(model: FrozenModel, x: Tensor, layer: int) -> Tensor:
     """
     found: list[Tensor] = []
     with _watching([model.feature_layers[layer - 1]], lambda _, __, after: found.append(after[0])):
-        model.analyze(model.stem(x), _UNITS)
+        model.at(_UNITS).analyze(model.stem(x))
     return found[0]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from caecodec.config import PATCH, ModelConfig
+from caecodec.config import PATCH, MainConfig
 from caecodec.format.grid import Region
 from caecodec.nn.layers import Blocks, Fp32Conv2d, QualityTable, Slab, bias_of
 
@@ -21,7 +21,7 @@ class AnalysisTransform(nn.Module):
     x ─ unshuffle 8 ─ 1x1 ─ Blocks(C) ─ ×gain(quality) ─ 2x2 stride 2 ─ Blocks(M) ─ 1x1 ─ y
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MainConfig) -> None:
         super().__init__()
         width, latent = config.channels, config.latent_channels
         self.patch = Fp32Conv2d(PATCH_VALUES, width, 1)
@@ -64,7 +64,7 @@ class SynthesisTransform(nn.Module):
     y_hat ─ 1x1 ─ Blocks(M) ─ 1x1 ─ shuffle 2 ─ ×gain(quality) ─ Blocks(C) ─ 1x1 ─ shuffle 8 ─ x_hat
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MainConfig) -> None:
         super().__init__()
         width, latent = config.channels, config.latent_channels
         self.project = Fp32Conv2d(latent, latent, 1)
@@ -122,7 +122,7 @@ class SynthesisTransform(nn.Module):
         return (functional.pixel_shuffle(self.patch(h), PATCH) for h, _ in slabs)
 
 
-def _blocks(config: ModelConfig, name: str, width: int, *, has_tables: bool = False) -> Blocks:
+def _blocks(config: MainConfig, name: str, width: int, *, has_tables: bool = False) -> Blocks:
     """Return the blocks that a size of the configuration counts."""
     return Blocks(
         width,
@@ -154,7 +154,7 @@ class PrincipalComponents:
         latent_std: (M,) standard deviation of each coefficient, in units of x.
     """
 
-    def __init__(self, images: Tensor, config: ModelConfig) -> None:
+    def __init__(self, images: Tensor, config: MainConfig) -> None:
         """Fit to images (B, 3, H, W) in [0, 1], H and W multiples of 16."""
         patches = functional.pixel_unshuffle(images, PATCH)  # (B, 192, h, w)
         self.patch_mean, self.patch_basis, _ = _fit(patches, config.channels)

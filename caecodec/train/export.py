@@ -16,12 +16,12 @@ from caecodec.format.constants import QUALITY_UNIT
 from caecodec.format.tables import MAX_REACH, CodingTables, make_counts
 from caecodec.nn.architectures import (
     Autoencoder,
-    FrozenModel,
     build_autoencoder,
     build_model,
     freeze_autoencoder,
 )
 from caecodec.nn.autoencoder import TablePrior
+from caecodec.nn.inference import FrozenModel
 from caecodec.nn.rounding import DeadZones, Rounding, nearest
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import Crops
@@ -137,12 +137,10 @@ def _sections(
     frozen: FrozenModel, x: Tensor, quality: float, rounding: Rounding
 ) -> list[tuple[Tensor, Tensor]]:
     """Return (symbols, table indexes) of z and of y."""
-    units = _units(quality)
-    y = frozen.analyze(frozen.stem(x), units)
-    z = frozen.hyper_symbols(y, units)
-    indexes = frozen.scale_indexes(z, units, (y.shape[-2], y.shape[-1]))
-    symbols, _ = frozen.quantize(y, z, indexes, units, rounding)
-    return [(z, frozen.hyper_indexes(tuple(z.shape), units)), (symbols, indexes)]
+    model = frozen.at(_units(quality))
+    latent = model.latent(frozen.stem(x))
+    symbols, _ = model.quantize(latent, rounding)
+    return [(latent.z, model.hyper_indexes(latent.z.shape)), (symbols, latent.indexes)]
 
 
 def _units(quality: float) -> int:

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from caecodec.format.constants import QUALITY_UNIT
-from caecodec.nn.architectures import FrozenModel
 from caecodec.nn.entropy_models import replicate_to_multiple
+from caecodec.nn.inference import FrozenModel
 
 MAX_COLUMNS = 8
 MAX_SIDE = 128
@@ -64,12 +64,10 @@ def plot_loss(log: Path) -> str:
 
 def _reconstruct(model: FrozenModel, x: Tensor) -> Tensor:
     """Return x_hat of x (1, C, H, W), rounded as for a file of QUALITY."""
-    units = QUALITY * QUALITY_UNIT
-    y = model.analyze(model.stem(replicate_to_multiple(x, model.stride)), units)
-    z = model.hyper_symbols(y, units)
-    indexes = model.scale_indexes(z, units, (y.shape[-2], y.shape[-1]))
-    _, y_hat = model.quantize(y, z, indexes, units)
-    return model.synthesize(y_hat, units)[..., : x.shape[-2], : x.shape[-1]]
+    at_quality = model.at(QUALITY * QUALITY_UNIT)
+    latent = at_quality.latent(model.stem(replicate_to_multiple(x, model.stride)))
+    x_hat = at_quality.synthesize(at_quality.quantize(latent).y_hat)
+    return x_hat[..., : x.shape[-2], : x.shape[-1]]
 
 
 def _middle(image: Tensor) -> Tensor:

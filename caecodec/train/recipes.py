@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from caecodec.config import AnyConfig, ClassicConfig, ModelConfig
+from caecodec.config import AnyConfig, ClassicConfig, MainConfig
 from caecodec.errors import ConfigError
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.classic import ClassicAutoencoder
@@ -17,7 +17,7 @@ from caecodec.nn.distortions import DISTORTIONS, Distortion, cross_entropy, squa
 from caecodec.nn.transforms import PrincipalComponents
 from caecodec.train.data import Crops
 from caecodec.train.muon import Muon
-from caecodec.train.settings import ClassicSettings, LoopSettings, TrainSettings
+from caecodec.train.settings import ClassicSettings, LoopSettings, MainSettings
 
 SGD_MOMENTUM = 0.9
 _LOSSES: dict[str, Distortion] = {"bce": cross_entropy, "mse": squared_error}
@@ -56,8 +56,8 @@ class Recipe(Protocol[Model]):
 class MainRecipe:
     """A linear start from principal components; Muon and AdamW."""
 
-    config: ModelConfig
-    settings: TrainSettings
+    config: MainConfig
+    settings: MainSettings
 
     def build(self) -> MainAutoencoder:
         """Return the model with the loss's distortion, before its start."""
@@ -170,7 +170,7 @@ def recipe_for(config: AnyConfig, settings: LoopSettings) -> Recipe[Any]:
     """
     if isinstance(config, ClassicConfig) and isinstance(settings, ClassicSettings):
         return ClassicRecipe(config, settings)
-    if isinstance(config, ModelConfig) and isinstance(settings, TrainSettings):
+    if isinstance(config, MainConfig) and isinstance(settings, MainSettings):
         return MainRecipe(config, settings)
     raise ConfigError(f"{type(settings).__name__} does not fit {type(config).__name__}")
 

@@ -61,7 +61,7 @@ class LoopSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainSettings(LoopSettings):
+class MainSettings(LoopSettings):
     """How to train the main architecture; crop_size is a multiple of 64.
 
     Attributes:
@@ -170,12 +170,12 @@ def load_config(
     config = model_config_from({**values.get("model", {}), **(model or {})})
     settings = {**values.get("train", {}), **(train or {})}
     return config, _settings_from(
-        settings, ClassicSettings if isinstance(config, ClassicConfig) else TrainSettings
+        settings, ClassicSettings if isinstance(config, ClassicConfig) else MainSettings
     )
 
 
 def _settings_from(
-    values: dict[str, Any], kind: type[TrainSettings | ClassicSettings]
+    values: dict[str, Any], kind: type[MainSettings | ClassicSettings]
 ) -> LoopSettings:
     types = {field.name: type(field.default) for field in dataclasses.fields(kind)}
     for name, value in values.items():

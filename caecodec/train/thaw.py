@@ -21,7 +21,7 @@ from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.classic import ClassicAutoencoder
 from caecodec.nn.entropy_models import MIN_LIKELIHOOD, Z_BOUND, FactorizedPrior, ResidualPrior
 from caecodec.nn.exact import thaw_scale_head
-from caecodec.nn.inference import FrozenAutoencoder
+from caecodec.nn.inference_main import FrozenMain
 from caecodec.nn.layers import Block, bias_of
 from caecodec.weights.storage import Weights
 
@@ -61,7 +61,7 @@ def thaw(model: Autoencoder, weights: Weights) -> None:
         raise ModelError(f"{bent[0]} is part of no straight line: the model needs more wide blocks")
     model.load_state_dict(state, strict=False)
     counts = weights.tables().counts
-    if isinstance(model, MainAutoencoder) and isinstance(frozen, FrozenAutoencoder):
+    if isinstance(model, MainAutoencoder) and isinstance(frozen, FrozenMain):
         if model.config.activation != frozen.config.activation:
             _rescale(model)
         thaw_scale_head(frozen.scale_head, model.scale_head)

@@ -14,7 +14,7 @@ from caecodec.config import (
     STRIDE,
     AnyConfig,
     ClassicConfig,
-    ModelConfig,
+    MainConfig,
 )
 
 _PATCH_VALUES = 3 * PATCH * PATCH
@@ -42,11 +42,11 @@ def _blocks(channels: int, count: int, num_wide: int) -> int:
     return count * (2 * channels**2 + 9 * channels) + num_wide * 4 * channels**2
 
 
-def _blocks_of(config: ModelConfig, name: str, channels: int) -> int:
+def _blocks_of(config: MainConfig, name: str, channels: int) -> int:
     return _blocks(channels, getattr(config, name), config.num_wide(name))
 
 
-def _analysis(config: ModelConfig) -> float:
+def _analysis(config: MainConfig) -> float:
     width, latent = config.channels, config.latent_channels
     eighth = _PATCH_VALUES * width + _blocks_of(config, "encoder_blocks", width)
     coarse = _blocks_of(config, "latent_blocks", latent)
@@ -54,7 +54,7 @@ def _analysis(config: ModelConfig) -> float:
     return eighth / _PATCH_PIXELS + sixteenth / _LATENT_PIXELS
 
 
-def _synthesis(config: ModelConfig) -> float:
+def _synthesis(config: MainConfig) -> float:
     width, latent = config.channels, config.latent_channels
     eighth = _PATCH_VALUES * width + _blocks_of(config, "decoder_blocks", width)
     coarse = _blocks_of(config, "latent_blocks", latent)
@@ -62,27 +62,27 @@ def _synthesis(config: ModelConfig) -> float:
     return eighth / _PATCH_PIXELS + sixteenth / _LATENT_PIXELS
 
 
-def _hyper_analysis(config: ModelConfig) -> float:
+def _hyper_analysis(config: MainConfig) -> float:
     width = config.hyper_channels
     sixteenth = 2 * config.latent_channels * width + _block(width)
     down = 4 * width**2
     return sixteenth / _LATENT_PIXELS + down / _MIDDLE_PIXELS + down / _HYPER_PIXELS
 
 
-def _scale_head(config: ModelConfig) -> float:
+def _scale_head(config: MainConfig) -> float:
     width = config.hyper_channels
     hyper, middle = (9 + 4) * width**2, (9 + 4) * width**2
     last = width * config.latent_channels
     return hyper / _HYPER_PIXELS + middle / _MIDDLE_PIXELS + last / _LATENT_PIXELS
 
 
-def _mean_features(config: ModelConfig) -> float:
+def _mean_features(config: MainConfig) -> float:
     width = config.hyper_channels
     middle = _block(width) + 4 * width**2
     return 4 * width**2 / _HYPER_PIXELS + middle / _MIDDLE_PIXELS + _block(width) / _LATENT_PIXELS
 
 
-def _mean_context(config: ModelConfig) -> float:
+def _mean_context(config: MainConfig) -> float:
     latent, hyper, width = config.latent_channels, config.hyper_channels, config.context_channels
     step = (latent + hyper) * width + 9 * width + _block(width) + width * latent
     return (hyper * latent + 3 * step) / _LATENT_PIXELS

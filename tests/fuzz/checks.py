@@ -93,14 +93,15 @@ def _reencoded(
     codec: Codec, header: Header, number: int, payload: bytes
 ) -> tuple[Tile, tuple[IntArray, IntArray]]:
     """Return a right tile of the symbols that a payload starts with, whatever follows them."""
-    model, coder, units = codec.model, codec._coder, header.quality_units
+    model, coder = codec.model, codec._coder
+    at_quality = model.at(header.quality_units)
     region = header.grid.at(model.stride).tile_at(number)
     sides = region.height, region.width
     decoder = coder.decoder(payload)
     shape = model.hyper_shape(sides)
-    z_indexes = flat(model.hyper_indexes(shape, units))
+    z_indexes = flat(at_quality.hyper_indexes(shape))
     z = decoder.decode(z_indexes)
-    indexes = flat(model.scale_indexes(torch.from_numpy(z).long().reshape(shape), units, sides))
+    indexes = flat(at_quality.scale_indexes(torch.from_numpy(z).long().reshape(shape), sides))
     y = decoder.decode(indexes)
     payload = coder.entropy_encode([(z, z_indexes), (y, indexes)])
     return Tile(symbols_crc(z, y), payload), (z, y)

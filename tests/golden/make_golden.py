@@ -18,18 +18,18 @@ import torch
 from PIL import Image
 
 from caecodec.codec.codec import Codec
-from caecodec.config import ModelConfig
+from caecodec.config import MainConfig
 from caecodec.format.container import HEADER_BYTES
 from caecodec.image.pixels import encode_alpha
 from caecodec.train.export import export
-from caecodec.train.settings import TrainSettings
+from caecodec.train.settings import MainSettings
 from caecodec.train.trainer import Budget, Trainer
 from caecodec.weights import SHIPPED
 
 GOLDEN = Path(__file__).parent
 PHOTO = GOLDEN.parents[1] / "examples" / "chelsea.png"
 TOY = GOLDEN / "toy.safetensors"
-CONFIG = ModelConfig(
+CONFIG = MainConfig(
     channels=24,
     latent_channels=32,
     hyper_channels=8,
@@ -39,7 +39,7 @@ CONFIG = ModelConfig(
     latent_blocks=1,
     quality_anchors=3,
 )
-SETTINGS = TrainSettings(batch_size=8, crop_size=64, pca_crops=64, warmup_steps=20)
+SETTINGS = MainSettings(batch_size=8, crop_size=64, pca_crops=64, warmup_steps=20)
 STEPS = 600
 METADATA = {"icc_profile": b"a profile", "exif": b"II*\0exif", "xmp": b"<x:xmpmeta/>"}
 

@@ -79,12 +79,13 @@ def features(
 
     Example: caecodec features photo.png --out grid.png --layer 1
     """
-    from caecodec.codec.feature_maps import feature_picture, shared_model  # noqa: PLC0415 - torch
+    from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - torch
+    from caecodec.codec.feature_maps import feature_picture  # noqa: PLC0415
     from caecodec.image.pixels import open_image  # noqa: PLC0415
 
     check_target(Job(str(image), str(out)), force=force)
     source = open_image(image, str(image))
-    picture = feature_picture(shared_model(model or DEFAULT_TUNE), source, layer)
+    picture = feature_picture(shared_codec(model or DEFAULT_TUNE).trained_model, source, layer)
     picture.save(out, format="PNG")
     say(f"wrote {out}")
 
