@@ -92,7 +92,7 @@ def compress(  # noqa: PLR0913 - options are parameters
         image: PIL image, or uint8 array (H, W), (H, W, 3) or (H, W, 4).
         quality: 0..100; 50 if neither it nor a target is given.
         target: a size or a fidelity instead of a quality, such as `Target(num_bytes=50_000)`.
-        effort: 1..9; more time for fewer bits at equal PSNR.
+        effort: 1, 3, 5, 7 or 9; more time for fewer bits.
         tune: what bits are spent on: "visual", the eye, or "psnr", the default.
         model: name of a shipped model or path of a .safetensors file, instead of a tune; loaded
             once per process.

@@ -20,8 +20,8 @@ HYPER_STRIDE = 4
 MIN_QUALITY = 0.0
 MAX_QUALITY = 100.0
 DEFAULT_QUALITY = 50.0
-EFFORTS = (1, 3, 4, 5, 6, 7, 8, 9)
-"""Levels of effort; 2 is left out, as nothing between its neighbours pays."""
+EFFORTS = (1, 3, 5, 7, 9)
+"""Levels of effort; those between would hardly pay."""
 DEFAULT_EFFORT = 3
 REDUCTIONS = (1, 2, 4, 8)
 """How many times smaller an image can be decoded, each way."""

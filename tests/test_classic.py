@@ -105,7 +105,7 @@ def test_size_and_psnr_rise_with_quality(classic: Codec) -> None:
 
 
 def test_higher_effort_costs_no_more(classic: Codec, photo: np.ndarray) -> None:
-    for effort in (1, 4, 6):
+    for effort in (1, 5):
         data = classic.compress(photo, quality=50, effort=effort)
         assert classic.decompress(data).size == (90, 70)
 

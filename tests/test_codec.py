@@ -214,7 +214,7 @@ def test_another_reduction_is_refused(toy: Codec, photo: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("sides", [(640, 128), (128, 640)])
-@pytest.mark.parametrize("effort", [3, 4])
+@pytest.mark.parametrize("effort", [3, 5])
 def test_few_tiles_of_a_long_image_are_held_at_once(
     tiled: Codec, monkeypatch: pytest.MonkeyPatch, sides: tuple[int, int], effort: int
 ) -> None:

@@ -138,9 +138,9 @@ def test_the_search_serves_what_the_model_was_trained_for(toy: Codec) -> None:
     own = toy.weights
     seen = Codec(Weights(own.config, own.tensors, {**own.training, "distortion": "visual"}))
     assert seen.digest == toy.digest
-    assert visual_cost(seen, image, 60, 6) < visual_cost(seen, image, 60, 3)
-    assert visual_cost(seen, image, 60, 6) < visual_cost(toy, image, 60, 6)
-    assert cost_of(toy, image, 60, 6) < cost_of(seen, image, 60, 6)
+    assert visual_cost(seen, image, 60, 7) < visual_cost(seen, image, 60, 3)
+    assert visual_cost(seen, image, 60, 7) < visual_cost(toy, image, 60, 7)
+    assert cost_of(toy, image, 60, 7) < cost_of(seen, image, 60, 7)
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (9, 40), (60, 7)])
@@ -167,7 +167,7 @@ def test_every_effort_decodes(toy: Codec, effort: int, mode: str) -> None:
 
 
 def test_the_search_gives_the_same_bytes_twice(toy: Codec, image: np.ndarray) -> None:
-    files = {toy.compress(image, quality=40, effort=6) for _ in range(2)}
+    files = {toy.compress(image, quality=40, effort=5) for _ in range(2)}
     assert len(files) == 1
 
 
@@ -210,9 +210,9 @@ def test_progress_rises_to_1(image: np.ndarray) -> None:
     assert len(parts) > effort_level(5).num_trials
 
 
-@pytest.mark.parametrize("effort", [0, 2, 10, -1])
+@pytest.mark.parametrize("effort", [0, 2, 11, -1])
 def test_an_effort_that_does_not_exist_is_refused(
     toy: Codec, image: np.ndarray, effort: int
 ) -> None:
-    with pytest.raises(ConfigError, match="expected one of 1, 3, 4"):
+    with pytest.raises(ConfigError, match="expected one of 1, 3, 5, 7, 9"):
         toy.compress(image, effort=effort)

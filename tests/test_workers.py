@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import caecodec
 from caecodec.cli.app import app
 from caecodec.codec.codec import Codec, shared_codec
+from caecodec.config import EFFORTS
 
 NUM_FILES, NUM_FIRST = 1000, 100
 MAX_GROWTH = 2 * 2**20
@@ -51,7 +52,7 @@ def tasks(count: int) -> list[Task]:
         image = synthetic_image(30 + 7 * seed, 90 - 3 * seed, seed)
         alpha = image[..., :1]
         kinds = image, image[..., 1], np.concatenate((image, alpha), axis=2)
-        found.append(Task(kinds[seed % 3], seed * 100 / count, 1 + seed % 5))
+        found.append(Task(kinds[seed % 3], seed * 100 / count, EFFORTS[seed % 4]))
     return found
 
 

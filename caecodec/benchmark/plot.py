@@ -34,16 +34,7 @@ _STYLES = {
         f"cae-e{effort}": _Style(f"caecodec, effort {effort}", color, "o")
         for effort, color in zip(
             EFFORTS,
-            (
-                "#ffb3a7",
-                "#ff8577",
-                "#f96b60",
-                "#ec5249",
-                "#b61a22",
-                "#96131b",
-                "#760d15",
-                "#56080f",
-            ),
+            ("#ffb3a7", "#f96b60", "#b61a22", "#8a1119", "#56080f"),
             strict=True,
         )
     },

@@ -74,7 +74,7 @@ class Compressing:
     Attributes:
         quality: 0..100, unless there is a target.
         target: a size, a PSNR or SSIMULACRA2 to reach instead.
-        effort: 1..9.
+        effort: 1, 3, 5, 7 or 9.
         best_effort: take the nearest where the target is out of reach.
         verify: a file counts as done when what was written decodes.
         measures_psnr: decode, and say the PSNR.

@@ -91,7 +91,7 @@ def compress_folder(  # noqa: PLR0913 - options are parameters
         source: folder, or a URL such as `s3://bucket/photos`, that every machine can read.
         destination: the same for the `.cae` files and `manifest.parquet`; made where need be.
         quality: 0..100.
-        effort: 1..9.
+        effort: 1, 3, 5, 7 or 9.
         tune: "visual" or "psnr", as `caecodec.compress`.
         model: name of a shipped model or path of a .safetensors file on this machine, instead.
         workers: processes; as many as the cluster has room for by default.

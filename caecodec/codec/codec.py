@@ -109,7 +109,7 @@ class Codec:
             image: PIL image of mode 1, L, LA, P, RGB or RGBA, or uint8 array (H, W), (H, W, 3),
                 (H, W, 4). Alpha and metadata are kept without loss.
             quality: 0..100, kept to 0.01; size and PSNR rise with it.
-            effort: 1 or 3..9; more time for fewer bits at equal PSNR. Decoding takes the same.
+            effort: 1, 3, 5, 7 or 9; more time for fewer bits. Decoding takes the same.
             on_progress: called with the part that is done, 0 to 1.
 
         Raises:

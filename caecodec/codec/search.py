@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from caecodec.codec.tensors import flat
-from caecodec.config import EFFORTS, rd_lambda
+from caecodec.config import EFFORTS, MAX_QUALITY, rd_lambda
 from caecodec.errors import ConfigError, ModelError
 from caecodec.format.constants import QUALITY_UNIT
 from caecodec.format.grid import Region, TileGrid
@@ -30,14 +30,20 @@ class Refinement(NamedTuple):
 
     Attributes:
         strength: dead zone costs against those that are best for a quality, in all steps.
-        curvature: bits for a squared error of one step in y_hat, through the synthesis transform.
+        curvatures: bits for a squared error of one step in y_hat, through the synthesis transform,
+            at quality 0 and at quality 100; geometric between them.
     """
 
     strength: float
-    curvature: float
+    curvatures: tuple[float, float]
+
+    def curvature(self, quality: float) -> float:
+        """Return the bits for a squared error of one step at a quality."""
+        low, high = self.curvatures
+        return low * (high / low) ** (quality / MAX_QUALITY)
 
 
-REFINEMENTS = {"mse": Refinement(0.55, 8.0), "visual": Refinement(1.0, 30.0)}
+REFINEMENTS = {"mse": Refinement(0.55, (8.0, 8.0)), "visual": Refinement(1.0, (20.0, 80.0))}
 """By the distortion that a model was trained for."""
 
 
@@ -62,12 +68,9 @@ class Effort:
 _LEVELS = {
     1: Effort(has_dead_zones=False),
     3: Effort(),
-    4: Effort(steps=1),
     5: Effort(steps=2),
-    6: Effort(steps=5),
-    7: Effort(steps=10),
-    8: Effort(steps=20),
-    9: Effort(steps=40),
+    7: Effort(steps=8),
+    9: Effort(steps=30),
 }
 
 
@@ -178,8 +181,9 @@ class SymbolSearch:
         distortion lies near y_hat - gradient / (2 curvature). The target moves a share of the way
         to it, starting from y, and is rounded with dead zones again.
         """
-        strength, curvature = self._refinement
-        rounding = self._refined.at_quality(model.quality_units / QUALITY_UNIT, strength)
+        quality = model.quality_units / QUALITY_UNIT
+        rounding = self._refined.at_quality(quality, self._refinement.strength)
+        curvature = self._refinement.curvature(quality)
         target = latent.y
         for step in range(steps + 1):
             quantized = _quantized(model, latent._replace(y=target), rounding)

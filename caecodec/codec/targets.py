@@ -107,7 +107,7 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
         image: as `Codec.compress`.
         target: a size is met within 2 %, a PSNR within 0.05 dB, SSIMULACRA2 within 0.5, where
             steps of quality allow it.
-        effort: 1..9, as `Codec.compress`.
+        effort: as in `Codec.compress`.
         best_effort: take the nearest reachable value instead of an error.
         on_progress: called after each file that is tried.
 

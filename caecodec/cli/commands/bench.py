@@ -14,7 +14,7 @@ from caecodec.config import DEFAULT_TUNE
 from caecodec.errors import ConfigError
 
 CODECS_HELP = (
-    "Of cae, cae-e1 to cae-e9 (efforts), cae-visual, cae-psnr, classic, png, jpeg, mozjpeg, webp, "
+    "Of cae, cae-e1 to cae-e9 (efforts 1, 3, 5, 7, 9), cae-visual, cae-psnr, classic, png, jpeg, mozjpeg, webp, "
     "jp2, jxl, avif, avif-psnr."
 )
 Bpp = Annotated[
