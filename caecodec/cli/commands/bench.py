@@ -14,8 +14,8 @@ from caecodec.config import DEFAULT_TUNE
 from caecodec.errors import ConfigError
 
 CODECS_HELP = (
-    "Of cae, cae-e1 to cae-e9 (efforts 1, 3, 5, 7, 9), cae-visual, cae-psnr, classic, png, jpeg, mozjpeg, webp, "
-    "jp2, jxl, avif, avif-psnr."
+    "Of cae, cae-e1, cae-e3, cae-e5, cae-e7, cae-e9 (efforts), cae-visual, cae-psnr, classic, png, "
+    "jpeg, mozjpeg, webp, jp2, jxl, avif, avif-psnr."
 )
 Bpp = Annotated[
     float, typer.Option(min=0.01, help="Bits a pixel of the files that are shown side by side.")
