@@ -60,12 +60,22 @@ Quality = Annotated[
         "-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best) (default: 50)."
     ),
 ]
+
+
+def _known_effort(value: int) -> int:
+    if value not in EFFORTS:
+        known = ", ".join(map(str, EFFORTS))
+        raise typer.BadParameter(f"{value} is not one of {known}")
+    return value
+
+
 Effort = Annotated[
     int,
     typer.Option(
         "-e",
         "--effort",
         metavar="|".join(map(str, EFFORTS)),
+        callback=_known_effort,
         help="9 makes the smallest files; 5 takes about 10 times, 9 about 100 times as long as 3.",
     ),
 ]
