@@ -35,7 +35,7 @@ class CaeImageFile(ImageFile.ImageFile):
         self._size = header.width, header.height
         self._mode = header.mode.name
         self.info.update(metadata)
-        self._reduce = 1
+        self._reduction = 1
         self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self._size))]  # noqa: SLF001 - its protocol
 
     def draft(
@@ -49,12 +49,12 @@ class CaeImageFile(ImageFile.ImageFile):
             mode: not looked at.
             size: (width, height) in pixels.
         """
-        if size is None or not self.tile or self._reduce > 1:
+        if size is None or not self.tile or self._reduction > 1:
             return None
-        self._reduce = min(map(largest_reduction, self.size, size))
+        self._reduction = min(map(largest_reduction, self.size, size))
         width, height = self.size
-        self._size = -(-width // self._reduce), -(-height // self._reduce)
-        return self.mode, (0, 0, width / self._reduce, height / self._reduce)
+        self._size = -(-width // self._reduction), -(-height // self._reduction)
+        return self.mode, (0, 0, width / self._reduction, height / self._reduction)
 
     def load(self) -> Any:
         """Decode the pixels.
@@ -69,7 +69,7 @@ class CaeImageFile(ImageFile.ImageFile):
             data = self.fp.read()
             try:
                 codec = codec_for(data, size_limit=MAX_SIDE**2)
-                image = codec.decompress(data, reduce=self._reduce)
+                image = codec.decompress(data, scale=1 / self._reduction)
             except CodecError as error:
                 raise OSError(f"cannot decode a {FORMAT} file: {error}") from error
             self.im = image.im

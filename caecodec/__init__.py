@@ -120,7 +120,7 @@ def decompress(
     data: bytes,
     *,
     crop: tuple[int, int, int, int] | None = None,
-    reduce: int = 1,
+    scale: float = 1,
     model: str | Path | None = None,
 ) -> Image.Image:
     """Return the image of a `.cae` file; see `Codec.decompress`.
@@ -128,18 +128,18 @@ def decompress(
     Args:
         data: the whole file.
         crop: (x, y, width, height) in pixels, for a part of the image alone.
-        reduce: 1, 2, 4 or 8: how many times smaller to make the image, each way.
+        scale: 1, 1/2, 1/4 or 1/8 of the size, each way.
         model: path of the weights, for a file that no shipped model made.
 
     Raises:
         FormatError: the bytes are not a valid file.
         ModelError: the model that made the file is not at hand.
-        ConfigError: the crop is not inside the image, or another `reduce`.
+        ConfigError: the crop is not inside the image, or another scale.
     """
     from caecodec.codec.codec import codec_for, shared_codec  # noqa: PLC0415 - loads torch
 
     codec = codec_for(data) if model is None else shared_codec(model)
-    return codec.decompress(data, crop=crop, reduce=reduce)
+    return codec.decompress(data, crop=crop, scale=scale)
 
 
 def imread(path: str | Path) -> npt.NDArray[np.uint8]:

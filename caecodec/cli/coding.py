@@ -120,7 +120,7 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
 
     def approve(written: bytes) -> None:
         try:
-            codec.decompress(written, reduce=8)  # all of it, in little memory
+            codec.decompress(written, scale=1 / 8)  # all of it, in little memory
         except FormatError as error:
             raise FormatError(
                 f"what was written as {job.target} does not decode: {error}"
@@ -178,7 +178,7 @@ class Decompressing:
     Attributes:
         suffix: of the format, or None for that of the output.
         crop: x, y, width and height of the part, or None for all.
-        reduce: how many times smaller the image is made, each way.
+        scale: of the image's size, each way: 1, 1/2, 1/4 or 1/8.
         allow_partial: write what is intact of a damaged file, and fail.
         model: name or path, or None for that of the file.
         size_limit: pixels of the largest image.
@@ -186,13 +186,13 @@ class Decompressing:
 
     suffix: str | None
     crop: tuple[int, int, int, int] | None
-    reduce: int
+    scale: float
     allow_partial: bool
     model: str | None
     size_limit: int
 
     def __post_init__(self) -> None:
-        if self.allow_partial and (self.crop or self.reduce > 1):
+        if self.allow_partial and (self.crop or self.scale < 1):
             raise ConfigError("--allow-partial takes the whole image: leave out --crop and --scale")
 
 
@@ -210,7 +210,7 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
         image, losses = codec.salvage(data)
     else:
         image = codec.decompress(
-            data, crop=options.crop, reduce=options.reduce, on_progress=on_progress
+            data, crop=options.crop, scale=options.scale, on_progress=on_progress
         )
     seconds = time.perf_counter() - started
     default = ".png" if job.target == PIPE else Path(job.target).suffix
@@ -231,8 +231,8 @@ def make_thumbnail(job: Job, *, size: int, model: str | None, size_limit: int) -
     data = read_source(job.source)
     codec = _codec_for(data, model, size_limit)
     header = unpack_header(data, size_limit=size_limit)
-    reduce = largest_reduction(max(header.width, header.height), size)
-    image = ImageOps.exif_transpose(codec.decompress(data, reduce=reduce))
+    reduction = largest_reduction(max(header.width, header.height), size)
+    image = ImageOps.exif_transpose(codec.decompress(data, scale=1 / reduction))
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     _write_image(job.target, image, Path(job.target).suffix)
 
@@ -267,13 +267,13 @@ def verify_all(
     run_jobs([Job(path, "") for path in paths], work, batch)
 
 
-def parse_scale(text: str) -> int:
-    """Return how many times smaller `--scale` makes an image.
+def parse_scale(text: str) -> float:
+    """Return the number that `--scale` gives.
 
     Raises:
         ConfigError: it is none of 1, 1/2, 1/4, 1/8.
     """
-    scales = {"1" if factor == 1 else f"1/{factor}": factor for factor in REDUCTIONS}
+    scales = {"1" if factor == 1 else f"1/{factor}": 1 / factor for factor in REDUCTIONS}
     if text.strip() not in scales:
         raise ConfigError(f"--scale is {text!r}, expected one of {', '.join(scales)}")
     return scales[text.strip()]

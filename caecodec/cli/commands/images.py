@@ -184,7 +184,7 @@ def decompress(
     options = coding.Decompressing(
         suffix=suffix,
         crop=coding.parse_crop(crop),
-        reduce=coding.parse_scale(scale),
+        scale=coding.parse_scale(scale),
         allow_partial=allow_partial,
         model=model,
         size_limit=coding.parse_size_limit(size_limit),
