@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from caecodec.codec.codec import Codec
     from caecodec.codec.feature_maps import FeatureArray
     from caecodec.codec.targets import Target
-    from caecodec.image.pixels import ImageLike
+    from caecodec.image.picture import ImageLike
 
 __version__ = "1.0.0.dev0"
 __all__ = [

@@ -81,3 +81,8 @@ class FileError(CodecError):
 
 class UrlError(CodecError):
     """A file behind a URL cannot be read or written."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error, or the name of its class."""
+    return str(error).split("\n", 1)[0] or type(error).__name__

@@ -16,8 +16,8 @@ from PIL import Image
 from caecodec.benchmark.codecs import ImageCodec
 from caecodec.benchmark.extras import import_extra
 from caecodec.errors import ImageError
+from caecodec.image.image_files import IMAGE_SUFFIXES
 from caecodec.image.metrics import MAX_LEVEL, MIN_SEEN, psnr, ssimulacra2
-from caecodec.image.pixels import IMAGE_SUFFIXES
 
 MS_SSIM_LIMIT = 160
 """MS-SSIM needs more pixels than this on each side: an 11-tap window after four halvings."""

@@ -31,7 +31,8 @@ from caecodec.benchmark.report import Picture, svg_section, table_section, tabs_
 from caecodec.benchmark.results import bd_cells, format_table, write_results
 from caecodec.cli.console import say, stderr
 from caecodec.errors import ConfigError
-from caecodec.image.pixels import open_image, take_apart
+from caecodec.image.image_files import open_image
+from caecodec.image.picture import take_apart
 
 _EXTRA_MODULES = ("matplotlib", "bjontegaard", "pytorch_msssim")
 _BD_HEADING = "<h3>BD-rate, percent: negative is smaller</h3>"

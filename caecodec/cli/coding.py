@@ -27,8 +27,10 @@ from caecodec.config import REDUCTIONS, Progress, largest_reduction
 from caecodec.errors import ConfigError, FormatError
 from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
 from caecodec.format.container import unpack, unpack_header
+from caecodec.image.alpha import decode_alpha
+from caecodec.image.image_files import FORMATS, open_image, save_image
 from caecodec.image.metrics import psnr
-from caecodec.image.pixels import FORMATS, decode_alpha, open_image, save_image, take_apart
+from caecodec.image.picture import take_apart
 
 if TYPE_CHECKING:
     from PIL import Image

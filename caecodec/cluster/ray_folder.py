@@ -30,7 +30,7 @@ from caecodec.files.urls import (
     write_url,
 )
 from caecodec.format.constants import SIZE_LIMIT, quality_to_units
-from caecodec.image.pixels import IMAGE_SUFFIXES, open_image
+from caecodec.image.image_files import IMAGE_SUFFIXES, open_image
 from caecodec.weights import choose_model
 from caecodec.weights.storage import Weights, find_weights
 

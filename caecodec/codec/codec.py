@@ -31,8 +31,9 @@ from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.grid import Region
 from caecodec.format.salvage import salvage
 from caecodec.format.tables import IntArray
+from caecodec.image.alpha import decode_alpha, with_alpha
 from caecodec.image.metrics import MAX_LEVEL
-from caecodec.image.pixels import ImageLike, Pixels, decode_alpha, with_alpha
+from caecodec.image.picture import ImageLike, Pixels
 from caecodec.nn.architectures import build_model
 from caecodec.nn.distortions import DISTORTIONS
 from caecodec.nn.inference import FrozenModel

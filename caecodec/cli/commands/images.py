@@ -106,7 +106,7 @@ def compress(
       cat photo.png | caecodec compress - - > photo.cae
     """
     from caecodec.cli import coding  # noqa: PLC0415
-    from caecodec.image.pixels import IMAGE_SUFFIXES  # noqa: PLC0415
+    from caecodec.image.image_files import IMAGE_SUFFIXES  # noqa: PLC0415
 
     options = coding.Compressing(
         quality=DEFAULT_QUALITY if quality is None else quality,
@@ -178,7 +178,7 @@ def decompress(
       caecodec decompress - - --format ppm < photo.cae | display
     """
     from caecodec.cli import coding  # noqa: PLC0415
-    from caecodec.image.pixels import FORMATS  # noqa: PLC0415
+    from caecodec.image.image_files import FORMATS  # noqa: PLC0415
 
     suffix = f".{output_format}" if output_format else None
     options = coding.Decompressing(

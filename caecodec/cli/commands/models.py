@@ -81,7 +81,7 @@ def features(
     """
     from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - torch
     from caecodec.codec.feature_maps import feature_picture  # noqa: PLC0415
-    from caecodec.image.pixels import open_image  # noqa: PLC0415
+    from caecodec.image.image_files import open_image  # noqa: PLC0415
 
     check_target(Job(str(image), str(out)), force=force)
     source = open_image(image, str(image))
