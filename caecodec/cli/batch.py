@@ -9,15 +9,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from caecodec.cli.console import FAILED, progress_bar, say
-from caecodec.cli.files import PIPE, Job, check_target, file_exists, remove_source
+from caecodec.cli.jobs import Job, check_target
 from caecodec.errors import CodecError, ConfigError
-from caecodec.files.urls import is_url
+from caecodec.files.places import PIPE, file_exists, has_times, make_parent, remove_file
 
 PATIENCE = 1.0
 """Seconds after which a single job gets a progress bar."""
@@ -104,7 +103,8 @@ class _Run:
         self._jobs, self._work, self._batch = jobs, work, batch
         if batch.as_json and any(job.target == PIPE for job in jobs):
             raise ConfigError("--json writes to stdout: give the image another output")
-        if batch.preserve and any(is_url(job.source) or is_url(job.target) for job in jobs):
+        places = (place for job in jobs for place in (job.source, job.target))
+        if batch.preserve and not all(map(has_times, places)):
             raise ConfigError("--preserve is for files: a URL has no times or permissions to keep")
         self._started = time.monotonic()
         self._outcomes: list[Outcome] = []
@@ -154,13 +154,13 @@ class _Run:
             check_target(job, force=self._batch.force)
             if self._batch.dry_run:
                 return Outcome(f"would make {job.target} from {job.source}")
-            if job.makes_folder and not is_url(job.target):
-                Path(job.target).parent.mkdir(parents=True, exist_ok=True)
+            if job.makes_folder:
+                make_parent(job.target)
             outcome = self._work(job, lambda part: self._show(number, part))
             if self._batch.preserve and is_file and job.source != PIPE:
                 shutil.copystat(job.source, job.target)
             if self._batch.remove:
-                remove_source(job.source)
+                remove_file(job.source)
         except (CodecError, OSError, MemoryError) as error:
             return str(error) or type(error).__name__
         return outcome

@@ -14,17 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caecodec.cli.batch import Batch, Outcome, run_jobs
-from caecodec.cli.files import (
-    PIPE,
-    Job,
-    file_size,
-    open_source,
-    read_source,
-    write_target,
-)
+from caecodec.cli.jobs import Job
 from caecodec.codec.targets import Target, compress_to
 from caecodec.config import REDUCTIONS, Progress, largest_reduction
 from caecodec.errors import ConfigError, FormatError
+from caecodec.files.places import PIPE, file_size, open_file, read_file, write_file
 from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
 from caecodec.format.container import unpack, unpack_header
 from caecodec.image.alpha import decode_alpha
@@ -102,7 +96,7 @@ def compress_all(jobs: Sequence[Job], options: Compressing, batch: Batch) -> Non
 
 
 def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
-    image = open_image(open_source(job.source), job.source, size_limit=options.size_limit)
+    image = open_image(open_file(job.source), job.source, size_limit=options.size_limit)
     codec = _codec(options.model, options.size_limit)
     started = time.perf_counter()
     if options.target:
@@ -128,7 +122,7 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
                 f"what was written as {job.target} does not decode: {error}"
             ) from error
 
-    write_target(
+    write_file(
         job.target, lambda file: file.write(data), approve=approve if options.verify else None
     )
     bytes_in = file_size(job.source)
@@ -204,7 +198,7 @@ def decompress_all(jobs: Sequence[Job], options: Decompressing, batch: Batch) ->
 
 
 def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outcome:
-    data = read_source(job.source)
+    data = read_file(job.source)
     codec = _codec_for(data, options.model, options.size_limit)
     started = time.perf_counter()
     losses: list[str] = []
@@ -230,7 +224,7 @@ def make_thumbnail(job: Job, *, size: int, model: str | None, size_limit: int) -
     """Write an image of at most `size` pixels a side, upright, in the format of its suffix."""
     from PIL import Image, ImageOps  # noqa: PLC0415 - after the arguments are known to be right
 
-    data = read_source(job.source)
+    data = read_file(job.source)
     codec = _codec_for(data, model, size_limit)
     header = unpack_header(data, size_limit=size_limit)
     reduction = largest_reduction(max(header.width, header.height), size)
@@ -243,7 +237,7 @@ def _write_image(target: str, image: Image.Image, suffix: str) -> list[str]:
     """Write in the format of a suffix (PNG for an unknown one); return what it cannot hold."""
     dropped: list[str] = []
     image_format = FORMATS.get(suffix.lower(), "PNG")
-    write_target(target, lambda file: dropped.extend(save_image(image, file, image_format)))
+    write_file(target, lambda file: dropped.extend(save_image(image, file, image_format)))
     return dropped
 
 
@@ -253,7 +247,7 @@ def verify_all(
     """Check every file's framing, checksums and alpha; if deep, decode its symbols as well."""
 
     def work(job: Job, _: Progress) -> Outcome:
-        data = read_source(job.source)
+        data = read_file(job.source)
         started = time.perf_counter()
         container = unpack(data, size_limit=size_limit)
         header, count = container.header, len(container.tiles)

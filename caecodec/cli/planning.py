@@ -8,15 +8,20 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from caecodec.cli.files import PIPE, Job, file_exists, read_source
+from caecodec.cli.jobs import Job
 from caecodec.errors import ConfigError, FileError
-from caecodec.files.urls import (
-    check_url,
-    is_url,
-    join_url,
-    names_below,
-    url_is_folder,
-    urls_like,
+from caecodec.files.places import (
+    PIPE,
+    check_folder,
+    check_place,
+    file_exists,
+    files_below,
+    files_like,
+    is_folder,
+    join,
+    path_of,
+    read_file,
+    resolved,
 )
 
 
@@ -55,10 +60,8 @@ class Destination:
     def __post_init__(self) -> None:
         if self.folder and self.mirror:
             raise ConfigError("-o and --output-dir-mirror exclude each other: give one of them")
-        if self.root and not is_url(self.root):
-            folder = Path(self.root)
-            if folder.exists() and not folder.is_dir():
-                raise ConfigError(f"{folder} is a file, expected a folder")
+        if self.root:
+            check_folder(self.root)
 
     @property
     def root(self) -> str | None:
@@ -70,11 +73,11 @@ class Destination:
         if source == PIPE:
             return PIPE
         if self.folder:
-            return _join(self.folder, name.with_suffix(self.suffix))
+            return join(self.folder, name.with_suffix(self.suffix))
         if self.mirror:
-            path = PurePath(source.partition("://")[2] if is_url(source) else source)
+            path = path_of(source)
             parts = [part for part in path.parts if part not in {path.anchor, os.pardir}]
-            return _join(self.mirror, PurePath(*parts).with_suffix(self.suffix))
+            return join(self.mirror, PurePath(*parts).with_suffix(self.suffix))
         return source.removesuffix(PurePath(source).suffix) + self.suffix
 
 
@@ -94,8 +97,8 @@ def plan_jobs(
     paths = list(selection.paths)
     if selection.filelist:
         paths += _listed(selection.filelist)
-    for path in filter(is_url, (*paths, destination.root or "")):
-        check_url(path)
+    for path in paths:
+        check_place(path)
     is_pair = len(paths) == 2 and not selection.filelist and not destination.root
     if is_pair and _is_target(paths[1], target_suffixes):
         return [Job(paths[0], paths[1])]
@@ -108,8 +111,7 @@ def plan_jobs(
     jobs = [Job(source, destination.target(source, name), makes_folder) for source, name in found]
     seen: dict[str, str] = {}
     for job in jobs:
-        is_remote = is_url(job.target)  # two paths may lead to one file, through links
-        target = job.target if is_remote else os.path.realpath(job.target)
+        target = resolved(job.target)
         if target in seen and seen[target] != job.source:
             raise ConfigError(
                 f"{seen[target]} and {job.source} would both become {job.target}: "
@@ -123,14 +125,14 @@ def _files(path: str, selection: Selection) -> Iterator[tuple[str, PurePath]]:
     """Yield the files that an argument means, each with its path below the folder it names."""
     if path == PIPE:
         yield path, PurePath()
-    elif _is_folder(path, selection):
+    elif is_folder(path, asks_storage=selection.recursive):
         if not selection.recursive:
             raise ConfigError(f"{path} is a folder: -r takes the files in it")
-        for name in _names(path):
+        for name in files_below(path):
             if name.suffix.lower() in selection.suffixes:
-                yield _join(path, name), name
+                yield join(path, name), name
     elif glob.has_magic(path) and not file_exists(path):
-        files = _matches(path)
+        files = files_like(path)
         if not files:
             raise ConfigError(f"no file matches {path}")
         for file in files:
@@ -139,35 +141,9 @@ def _files(path: str, selection: Selection) -> Iterator[tuple[str, PurePath]]:
         yield path, PurePath(PurePath(path).name)
 
 
-def _is_folder(path: str, selection: Selection) -> bool:
-    if is_url(path):  # storage is asked only where a folder is meant
-        return path.endswith("/") or (selection.recursive and url_is_folder(path))
-    return Path(path).is_dir()
-
-
-def _names(folder: str) -> list[PurePath]:
-    """Return the files below a folder, relative to it, in order."""
-    if is_url(folder):
-        return [PurePath(name) for name in names_below(folder)]
-    files = (file for file in sorted(Path(folder).rglob("*")) if file.is_file())
-    return [file.relative_to(folder) for file in files]
-
-
-def _matches(pattern: str) -> list[str]:
-    """Return the files that a glob means, in order."""
-    if is_url(pattern):
-        return urls_like(pattern)
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - takes **
-    return [str(Path(match)) for match in matches if not Path(match).is_dir()]
-
-
-def _join(folder: str, name: PurePath) -> str:
-    return join_url(folder, name.as_posix()) if is_url(folder) else str(Path(folder) / name)
-
-
 def _listed(filelist: str) -> list[str]:
     try:
-        text = read_source(filelist).decode()
+        text = read_file(filelist).decode()
     except UnicodeDecodeError as error:
         raise FileError(f"cannot read the list {filelist}: {error}") from error
     return [line for line in text.splitlines() if line.strip()]

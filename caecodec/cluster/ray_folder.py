@@ -20,15 +20,8 @@ from caecodec.codec.search import effort_level
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
 from caecodec.errors import ConfigError
 from caecodec.extras import import_extra
-from caecodec.files.urls import (
-    check_url,
-    is_url,
-    join_url,
-    names_below,
-    read_url,
-    url_is_folder,
-    write_url,
-)
+from caecodec.files.places import absolute, check_place
+from caecodec.files.urls import join_url, names_below, read_url, url_is_folder, write_url
 from caecodec.format.constants import SIZE_LIMIT, quality_to_units
 from caecodec.image.image_files import IMAGE_SUFFIXES, open_image
 from caecodec.weights import choose_model
@@ -125,11 +118,8 @@ def compress_folder(  # noqa: PLR0913 - options are parameters
 
 def _everywhere(folder: str | Path) -> str:
     """Return a path or URL that means the same in a worker, which has another folder to be in."""
-    text = str(folder)
-    if is_url(text):
-        check_url(text)
-        return text
-    return Path(text).absolute().as_posix()
+    check_place(str(folder))
+    return absolute(str(folder))
 
 
 def _plan(source: str, manifest: Manifest, settings: _Settings) -> tuple[list[Row], list[Row]]:

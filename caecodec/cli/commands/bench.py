@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from caecodec.cli.console import reports_errors
-from caecodec.cli.files import Job, check_target
+from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import Force, Model
 from caecodec.config import DEFAULT_TUNE
 from caecodec.errors import ConfigError

@@ -10,7 +10,7 @@ import typer
 
 from caecodec.cli.batch import Batch, ProgressStyle
 from caecodec.cli.console import reports_errors, say
-from caecodec.cli.files import Job, check_target, read_source
+from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import (
     AsJson,
     DryRun,
@@ -35,6 +35,7 @@ from caecodec.cli.options import (
 from caecodec.cli.planning import Destination, Selection, plan_jobs
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
 from caecodec.errors import CodecError
+from caecodec.files.places import read_file
 from caecodec.weights import choose_model
 
 
@@ -267,7 +268,7 @@ def info(
     failed = False
     for path in files:
         try:
-            facts = read_info(read_source(path))
+            facts = read_info(read_file(path))
         except CodecError as error:
             say(f"error: {path}: {error}")
             failed = True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from caecodec.cli.console import reports_errors, say
-from caecodec.cli.files import Job, check_target
+from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import Force, Model
 from caecodec.config import DEFAULT_TUNE
 

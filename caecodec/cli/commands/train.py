@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from caecodec.cli.console import reports_errors, training_bar
-from caecodec.cli.files import PIPE, Job, check_target
+from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import Force
 from caecodec.config import ARCHITECTURES
 from caecodec.errors import ConfigError
+from caecodec.files.places import PIPE
 
 _MODEL = "Model (--arch classic)"
 
