@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class ProgressStyle(enum.StrEnum):
     none = "none"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
     """How jobs are done.
 
@@ -61,17 +62,28 @@ class Batch:
             raise ConfigError("--force and --skip-existing exclude each other: give one of them")
 
 
-@dataclasses.dataclass(frozen=True)
+class Status(enum.StrEnum):
+    """What became of a job; planned: a dry run would do it."""
+
+    done = "done"
+    planned = "planned"
+    skipped = "skipped"
+    failed = "failed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of a job.
 
     Attributes:
-        line: about it, for people.
+        status: that in one word.
+        line: about it, for people; for a failure, what went wrong.
         facts: about it, for JSON.
         pixels: of the image.
         bytes_in, bytes_out: of the files.
     """
 
+    status: Status = Status.done
     line: str
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     pixels: int = 0
@@ -107,9 +119,7 @@ class _Run:
         if batch.preserve and not all(map(has_times, places)):
             raise ConfigError("--preserve is for files: a URL has no times or permissions to keep")
         self._started = time.monotonic()
-        self._outcomes: list[Outcome] = []
-        self._failures: list[tuple[Job, str]] = []
-        self._skipped = 0
+        self._outcomes: list[tuple[Job, Outcome]] = []
         self._parts = dict.fromkeys(range(len(jobs)), 0.0)
         styles = {ProgressStyle.auto, ProgressStyle.bar}
         self._bar = progress_bar(is_shown=batch.progress in styles)
@@ -118,19 +128,20 @@ class _Run:
     def go(self) -> None:
         with self._bar:
             self._task = self._bar.add_task("", total=len(self._jobs), visible=len(self._jobs) > 1)
-            for number, result in self._results():
-                self._take(self._jobs[number], result)
+            for number, outcome in self._results():
+                self._take(self._jobs[number], outcome)
                 self._show(number, 1.0)
-        for job, message in self._failures:
-            named = message if job.source in message else f"{job.source}: {message}"
+        failures = [pair for pair in self._outcomes if pair[1].status is Status.failed]
+        for job, outcome in failures:
+            named = outcome.line if job.source in outcome.line else f"{job.source}: {outcome.line}"
             say(f"error: {named}")
         if len(self._jobs) > 1 and not self._batch.dry_run:
             say(self._summary())
-        if self._failures:
+        if failures:
             raise typer.Exit(FAILED)
 
-    def _results(self) -> Iterator[tuple[int, Outcome | str | None]]:
-        """Yield the number of each job and its outcome, its failure, or None if it is skipped."""
+    def _results(self) -> Iterator[tuple[int, Outcome]]:
+        """Yield the number of each job and its outcome."""
         if self._batch.workers == 1:
             yield from ((number, self._do(number)) for number in range(len(self._jobs)))
             return
@@ -145,15 +156,16 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _do(self, number: int) -> Outcome | str | None:
+    def _do(self, number: int) -> Outcome:
         job = self._jobs[number]
         try:
             is_file = job.target not in {"", PIPE}
             if self._batch.skip_existing and is_file and file_exists(job.target):
-                return None
+                return Outcome(status=Status.skipped, line=f"{job.target} exists: skipped")
             check_target(job, force=self._batch.force)
             if self._batch.dry_run:
-                return Outcome(f"would make {job.target} from {job.source}")
+                line = f"would make {job.target} from {job.source}"
+                return Outcome(status=Status.planned, line=line)
             if job.makes_folder:
                 make_parent(job.target)
             outcome = self._work(job, lambda part: self._show(number, part))
@@ -162,30 +174,19 @@ class _Run:
             if self._batch.remove:
                 remove_file(job.source)
         except (CodecError, OSError, MemoryError) as error:
-            return str(error) or type(error).__name__
+            message = str(error) or type(error).__name__
+            return Outcome(status=Status.failed, line=message, facts={"error": message})
         return outcome
 
-    def _take(self, job: Job, result: Outcome | str | None) -> None:
-        facts: dict[str, Any] = {"path": job.source, "output": job.target or None}
-        if result is None:
-            self._skipped += 1
-            facts["status"] = "skipped"
-            line = f"{job.target} exists: skipped"
-        elif isinstance(result, str):
-            self._failures.append((job, result))
-            facts |= {"status": "failed", "error": result}
-            line = ""
-        else:
-            self._outcomes.append(result)
-            facts |= {"status": "planned" if self._batch.dry_run else "done", **result.facts}
-            line = result.line
+    def _take(self, job: Job, outcome: Outcome) -> None:
+        self._outcomes.append((job, outcome))
         if self._batch.as_json:
-            typer.echo(json.dumps(facts))
-        elif line and self._has_lines:
-            done = len(self._outcomes) + len(self._failures) + self._skipped
+            facts = {"path": job.source, "output": job.target or None, "status": outcome.status}
+            typer.echo(json.dumps(facts | outcome.facts))
+        elif self._has_lines and outcome.status is not Status.failed:
             is_counted = self._batch.progress is ProgressStyle.plain
-            count = f"{done}/{len(self._jobs)} " if is_counted else ""
-            self._bar.console.print(count + line, markup=False)
+            count = f"{len(self._outcomes)}/{len(self._jobs)} " if is_counted else ""
+            self._bar.console.print(count + outcome.line, markup=False)
 
     def _show(self, number: int, part: float) -> None:
         advance, self._parts[number] = part - self._parts[number], part
@@ -193,19 +194,21 @@ class _Run:
         self._bar.update(self._task, advance=advance, visible=is_slow or len(self._jobs) > 1)
 
     def _summary(self) -> str:
-        bytes_in = sum(outcome.bytes_in for outcome in self._outcomes)
-        bytes_out = sum(outcome.bytes_out for outcome in self._outcomes)
-        pixels = sum(outcome.pixels for outcome in self._outcomes)
+        outcomes = [outcome for _, outcome in self._outcomes]
+        bytes_in = sum(outcome.bytes_in for outcome in outcomes)
+        bytes_out = sum(outcome.bytes_out for outcome in outcomes)
+        pixels = sum(outcome.pixels for outcome in outcomes)
+        statuses = Counter(outcome.status for outcome in outcomes)
         seconds = time.monotonic() - self._started
-        failed, total = len(self._failures), len(self._jobs)
+        failed, total = statuses[Status.failed], len(self._jobs)
         counts = [f"{failed} of {total} files failed" if failed else f"{total} files"]
         if pixels:
             counts.append(f"{pixels / 1e6:.1f} megapixels")
         if bytes_out:
             ratio = max(bytes_in, bytes_out) / max(1, min(bytes_in, bytes_out))
             counts.append(f"{bytes_in:,} bytes in, {bytes_out:,} out (a factor of {ratio:.1f})")
-        if self._skipped:
-            counts.append(f"{self._skipped} skipped")
+        if statuses[Status.skipped]:
+            counts.append(f"{statuses[Status.skipped]} skipped")
         return f"{', '.join(counts)}, {seconds:.1f} s"
 
 

@@ -41,10 +41,10 @@ _BD_HEADING = "<h3>BD-rate, percent: negative is smaller</h3>"
 def run(
     dataset: Path,
     names: list[str],
+    *,
     qualities: list[float] | None,
     out: Path,
     model: str,
-    *,
     baselines: Path | None = None,
     num_pictures: int = 0,
     bits_per_pixel: float = 0.25,
@@ -106,7 +106,7 @@ def run(
 
 
 def compare_image(
-    path: Path, names: list[str], bits_per_pixel: float, out: Path, model: str
+    path: Path, names: list[str], *, bits_per_pixel: float, out: Path, model: str
 ) -> None:
     """Write a page of one image by several codecs at equal size.
 

@@ -35,6 +35,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def parse_target(
+    *,
     quality: float | None,
     size: str | None,
     bpp: float | None,
@@ -125,7 +126,6 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
     write_file(
         job.target, lambda file: file.write(data), approve=approve if options.verify else None
     )
-    bytes_in = file_size(job.source)
     facts = _facts(data, seconds)
     notes = [
         f"{len(data):,} bytes, {facts['bpp']:.3f} bpp, quality {facts['quality']:g}",
@@ -135,8 +135,13 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
         decoded = take_apart(codec.decompress(data)).color
         facts["psnr"] = round(psnr(take_apart(image).color, decoded), 4)
         notes.insert(1, f"{facts['psnr']:.2f} dB")
-    pixels = image.width * image.height
-    return Outcome(_summary(job, ", ".join(notes)), facts, pixels, bytes_in, len(data))
+    return Outcome(
+        line=_summary(job, ", ".join(notes)),
+        facts=facts,
+        pixels=image.width * image.height,
+        bytes_in=file_size(job.source),
+        bytes_out=len(data),
+    )
 
 
 def _facts(data: bytes, seconds: float) -> dict[str, Any]:
@@ -213,11 +218,14 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
     dropped = _write_image(job.target, image, options.suffix or default)
     if losses:
         raise FormatError(f"{job.target} written without what is lost: {'; '.join(losses)}")
-    bytes_out = file_size(job.target)
     note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
-    line = _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
-    pixels = image.width * image.height
-    return Outcome(line, _facts(data, seconds), pixels, len(data), bytes_out)
+    return Outcome(
+        line=_summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}"),
+        facts=_facts(data, seconds),
+        pixels=image.width * image.height,
+        bytes_in=len(data),
+        bytes_out=file_size(job.target),
+    )
 
 
 def make_thumbnail(job: Job, *, size: int, model: str | None, size_limit: int) -> None:
@@ -256,9 +264,12 @@ def verify_all(
         if deep:
             _codec_for(data, model, size_limit).file_symbols(data)
         tiles = f"{count} tile{'s' if count > 1 else ''}{', symbols decoded' if deep else ''}"
-        line = f"{job.source}: whole, {header.width} x {header.height}, {tiles}"
-        facts = _facts(data, time.perf_counter() - started)
-        return Outcome(line, facts, header.width * header.height, len(data))
+        return Outcome(
+            line=f"{job.source}: whole, {header.width} x {header.height}, {tiles}",
+            facts=_facts(data, time.perf_counter() - started),
+            pixels=header.width * header.height,
+            bytes_in=len(data),
+        )
 
     run_jobs([Job(path, "") for path in paths], work, batch)
 

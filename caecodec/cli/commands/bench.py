@@ -61,9 +61,9 @@ def bench(
     run(
         dataset,
         _names(codecs),
-        _numbers(qualities),
-        out,
-        model or DEFAULT_TUNE,
+        qualities=_numbers(qualities),
+        out=out,
+        model=model or DEFAULT_TUNE,
         baselines=baselines,
         num_pictures=pictures,
         bits_per_pixel=bpp,
@@ -89,7 +89,9 @@ def compare(
     from caecodec.cli.benchmark import compare_image  # noqa: PLC0415 - loads torch
 
     check_target(Job(image, str(out)), force=force)
-    compare_image(Path(image), _names(codecs), bpp, out, model or DEFAULT_TUNE)
+    compare_image(
+        Path(image), _names(codecs), bits_per_pixel=bpp, out=out, model=model or DEFAULT_TUNE
+    )
 
 
 def _names(text: str) -> list[str]:

@@ -112,7 +112,11 @@ def compress(
     options = coding.Compressing(
         quality=DEFAULT_QUALITY if quality is None else quality,
         target=coding.parse_target(
-            quality, target_size, target_bpp, target_psnr, target_ssimulacra2
+            quality=quality,
+            size=target_size,
+            bpp=target_bpp,
+            psnr=target_psnr,
+            ssimulacra2=target_ssimulacra2,
         ),
         effort=effort,
         best_effort=best_effort,
@@ -121,7 +125,10 @@ def compress(
         model=str(choose_model(tune, model)),
         size_limit=coding.parse_size_limit(size_limit),
     )
-    batch = Batch(force, skip_existing, dry_run, jobs, preserve, as_json, progress, remove)
+    batch = Batch(
+        force=force, skip_existing=skip_existing, dry_run=dry_run, workers=jobs, preserve=preserve,
+        as_json=as_json, progress=progress, remove=remove,
+    )  # fmt: skip
     planned = plan_jobs(
         Selection(inputs or [], filelist, recursive, IMAGE_SUFFIXES),
         Destination(".cae", output_dir, output_dir_mirror),
@@ -190,7 +197,10 @@ def decompress(
         model=model,
         size_limit=coding.parse_size_limit(size_limit),
     )
-    batch = Batch(force, skip_existing, dry_run, jobs, preserve, as_json, progress)
+    batch = Batch(
+        force=force, skip_existing=skip_existing, dry_run=dry_run, workers=jobs, preserve=preserve,
+        as_json=as_json, progress=progress,
+    )  # fmt: skip
     planned = plan_jobs(
         Selection(inputs or [], filelist, recursive, frozenset({".cae"})),
         Destination(suffix or ".png", output_dir, output_dir_mirror),

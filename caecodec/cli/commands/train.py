@@ -132,7 +132,9 @@ def train(
              "activation": activation, "color": color}  # fmt: skip
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss,
                 "batch_size": batch_size, "crop_size": crop_size, "flips": flips}  # fmt: skip
-    choice = Run(config, _given(model), _given(settings), start, valid)
+    choice = Run(
+        config=config, model=_given(model), settings=_given(settings), start=start, valid=valid
+    )
     run(dataset, out, choice, steps=steps, minutes=minutes, epochs=epochs, resume=resume,
         from_average=from_average, bar=training_bar())  # fmt: skip
 
