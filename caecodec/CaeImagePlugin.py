@@ -1,6 +1,6 @@
 """`.cae` files in Pillow: importing this module registers the format.
 
-Opening reads header and metadata; pixels are decoded, and torch is loaded, on first use.
+Opening reads header and metadata; the first use of the pixels loads torch and decodes them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class CaeImageFile(ImageFile.ImageFile):
     format_description = "caecodec, a learned image codec"
 
     def _open(self) -> None:
-        assert self.fp is not None  # noqa: S101 - says so to the type checker, as Pillow does
+        assert self.fp is not None  # noqa: S101 - for the type checker, as in Pillow
         try:  # Pillow's own rule on large images follows, not the codec's
             header, metadata = read_front(self.fp, size_limit=MAX_SIDE**2)
         except FormatError as error:
@@ -43,10 +43,10 @@ class CaeImageFile(ImageFile.ImageFile):
         mode: str | None,  # noqa: ARG002 - a file has one mode
         size: tuple[int, int] | None,
     ) -> tuple[str, tuple[int, int, float, float]] | None:
-        """Decode at 1/2, 1/4 or 1/8 of the size, the smallest not below the one asked for.
+        """Decode at 1/2, 1/4 or 1/8 of the size, the smallest not below the requested one.
 
         Args:
-            mode: not looked at.
+            mode: ignored.
             size: (width, height) in pixels.
         """
         if size is None or not self.tile or self._reduction > 1:
@@ -60,7 +60,7 @@ class CaeImageFile(ImageFile.ImageFile):
         """Decode the pixels.
 
         Raises:
-            OSError: the file is damaged, or its model is not shipped.
+            OSError: the file is damaged, or was not made by a shipped model.
         """
         if self.tile and self.fp is not None:
             from caecodec.codec.codec import codec_for  # noqa: PLC0415 - loads torch

@@ -1,4 +1,4 @@
-"""Many jobs, one after another or in threads: progress, results, a summary."""
+"""Many jobs, in sequence or in threads: progress, results and a summary."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 
 import typer
 
-from caecodec.cli.console import FAILED, progress_bar, say
+from caecodec.cli.console import FAILED, print_line, progress_bar
 from caecodec.cli.jobs import Job, check_target
 from caecodec.errors import CodecError, ConfigError
 from caecodec.files.places import PIPE, file_exists, has_times, make_parent, remove_file
 
 PATIENCE = 1.0
-"""Seconds after which a single job gets a progress bar."""
+"""Seconds after which a single job shows a progress bar."""
 
 
 class ProgressStyle(enum.StrEnum):
@@ -34,17 +34,17 @@ class ProgressStyle(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    """How jobs are done.
+    """How jobs are run.
 
     Attributes:
-        force: overwrite outputs that exist.
-        skip_existing: leave such jobs out instead.
-        dry_run: say what would be done.
-        workers: jobs at a time.
-        preserve: give outputs the times and permissions of their inputs.
-        as_json: one JSON object a job on stdout.
-        progress: auto: a line a file, and a bar on a terminal; bar: the bar alone; plain: the
-            lines alone, counted; none: only errors.
+        force: overwrite existing outputs.
+        skip_existing: skip such jobs instead.
+        dry_run: show what would be done.
+        workers: number of jobs in parallel.
+        preserve: copy times and permissions from inputs to outputs.
+        as_json: print one JSON object per job to stdout.
+        progress: auto: a line per file, and a bar on terminals; bar: the bar alone; plain: the
+            lines alone, numbered; none: only errors.
         remove: delete each input once its job is done.
     """
 
@@ -76,11 +76,11 @@ class Outcome:
     """What became of a job.
 
     Attributes:
-        status: that in one word.
-        line: about it, for people; for a failure, what went wrong.
-        facts: about it, for JSON.
-        pixels: of the image.
-        bytes_in, bytes_out: of the files.
+        status: the outcome in one word.
+        line: a description; for a failure, the error message.
+        facts: further fields of the JSON object.
+        pixels: size of the image.
+        bytes_in, bytes_out: sizes of the files.
     """
 
     status: Status = Status.done
@@ -96,16 +96,16 @@ Work = Callable[[Job, Show], Outcome]
 
 
 def run_jobs(jobs: Sequence[Job], work: Work, batch: Batch | None = None) -> None:
-    """Do every job; a failure does not stop the rest.
+    """Run every job; a failure does not stop the rest.
 
     Args:
-        jobs: in order.
-        work: does one, and tells the part of it that is done.
-        batch: how.
+        jobs: run in this order.
+        work: runs one job, and reports the fraction that is done.
+        batch: how to run them.
 
     Raises:
         typer.Exit: code 1, after a list of the failures.
-        KeyboardInterrupt: once the jobs that had begun are done or undone.
+        KeyboardInterrupt: once all started jobs are finished or undone.
     """
     _Run(jobs, work, batch or Batch()).go()
 
@@ -134,9 +134,9 @@ class _Run:
         failures = [pair for pair in self._outcomes if pair[1].status is Status.failed]
         for job, outcome in failures:
             named = outcome.line if job.source in outcome.line else f"{job.source}: {outcome.line}"
-            say(f"error: {named}")
+            print_line(f"error: {named}")
         if len(self._jobs) > 1 and not self._batch.dry_run:
-            say(self._summary())
+            print_line(self._summary())
         if failures:
             raise typer.Exit(FAILED)
 
@@ -145,7 +145,7 @@ class _Run:
         if self._batch.workers == 1:
             yield from ((number, self._do(number)) for number in range(len(self._jobs)))
             return
-        import concurrent.futures  # noqa: PLC0415 - `--help` and `info` start sooner without it
+        import concurrent.futures  # noqa: PLC0415 - `--help` and `info` start faster without it
 
         _share_cores(self._batch.workers)
         pool = concurrent.futures.ThreadPoolExecutor(self._batch.workers)
@@ -213,7 +213,7 @@ class _Run:
 
 
 def _share_cores(workers: int) -> None:
-    """Let each of so many threads compute with its share of the cores."""
-    import torch  # noqa: PLC0415 - slow to load, and only batches of several workers need it here
+    """Give each of this many threads its share of the cores."""
+    import torch  # noqa: PLC0415 - slow to load, needed only by batches of several workers
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))

@@ -1,4 +1,4 @@
-"""The work behind `caecodec compress` and `caecodec decompress`."""
+"""The implementation of `compress`, `decompress`, `thumbnail` and `verify`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parse_target(
     psnr: float | None,
     ssimulacra2: float | None,
 ) -> Target | None:
-    """Return the target that the options name, or None for a quality.
+    """Return the target that the options set, or None for a quality.
 
     Raises:
         ConfigError: more than one of them, or a size that is not a number.
@@ -70,13 +70,13 @@ class Compressing:
 
     Attributes:
         quality: 0..100, unless there is a target.
-        target: a size, a PSNR or SSIMULACRA2 to reach instead.
-        effort: 1..9.
-        best_effort: take the nearest where the target is out of reach.
-        verify: a file counts as done when what was written decodes.
-        measures_psnr: decode, and say the PSNR.
-        model: name or path.
-        size_limit: pixels of the largest image.
+        target: a size, PSNR or SSIMULACRA2 to reach instead.
+        effort: 1 or 3..9.
+        best_effort: write the closest result if the target is unreachable.
+        verify: decode each written file before it counts as done.
+        measures_psnr: decode each file and report its PSNR.
+        model: name or path of the model.
+        size_limit: pixels of the largest image accepted.
     """
 
     quality: float
@@ -145,7 +145,7 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
 
 
 def _facts(data: bytes, seconds: float) -> dict[str, Any]:
-    """Return what JSON says of a file."""
+    """Return the fields of a file in JSON output."""
     header = unpack_header(data, size_limit=MAX_SIDE**2)
     return {
         "width": header.width,
@@ -177,12 +177,12 @@ class Decompressing:
     """What `decompress` does with each file.
 
     Attributes:
-        suffix: of the format, or None for that of the output.
-        crop: x, y, width and height of the part, or None for all.
-        scale: of the image's size, each way: 1, 1/2, 1/4 or 1/8.
-        allow_partial: write what is intact of a damaged file, and fail.
-        model: name or path, or None for that of the file.
-        size_limit: pixels of the largest image.
+        suffix: suffix of the output format, or None for that of the output.
+        crop: x, y, width and height of the part to decode, or None for all.
+        scale: 1, 1/2, 1/4 or 1/8 of the size each way.
+        allow_partial: write the intact parts of a damaged file, and fail.
+        model: name or path of the model, or None for the one that the file names.
+        size_limit: pixels of the largest image accepted.
     """
 
     suffix: str | None
@@ -198,7 +198,7 @@ class Decompressing:
 
 
 def decompress_all(jobs: Sequence[Job], options: Decompressing, batch: Batch) -> None:
-    """Decompress every job's file, or a part of it, or smaller, or what is intact of it."""
+    """Decompress every job's file: all of it, a part, at reduced size, or what is intact."""
     run_jobs(jobs, functools.partial(_decompress, options), batch)
 
 
@@ -229,7 +229,7 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
 
 
 def make_thumbnail(job: Job, *, size: int, model: str | None, size_limit: int) -> None:
-    """Write an image of at most `size` pixels a side, upright, in the format of its suffix."""
+    """Write an upright image of at most `size` pixels per side, in the format of its suffix."""
     from PIL import Image, ImageOps  # noqa: PLC0415 - after the arguments are known to be right
 
     data = read_file(job.source)
@@ -242,7 +242,7 @@ def make_thumbnail(job: Job, *, size: int, model: str | None, size_limit: int) -
 
 
 def _write_image(target: str, image: Image.Image, suffix: str) -> list[str]:
-    """Write in the format of a suffix (PNG for an unknown one); return what it cannot hold."""
+    """Write in the format of a suffix, PNG if unknown; return the metadata that it cannot hold."""
     dropped: list[str] = []
     image_format = FORMATS.get(suffix.lower(), "PNG")
     write_file(target, lambda file: dropped.extend(save_image(image, file, image_format)))
@@ -252,7 +252,7 @@ def _write_image(target: str, image: Image.Image, suffix: str) -> list[str]:
 def verify_all(
     paths: Sequence[str], *, deep: bool, model: str | None, size_limit: int, batch: Batch
 ) -> None:
-    """Check every file's framing, checksums and alpha; if deep, decode its symbols as well."""
+    """Check every file's framing, checksums and alpha; if deep, also decode its symbols."""
 
     def work(job: Job, _: Progress) -> Outcome:
         data = read_file(job.source)
@@ -312,7 +312,7 @@ def _codec(model: str, size_limit: int) -> Codec:
 
 
 def _codec_for(data: bytes, model: str | None, size_limit: int) -> Codec:
-    unpack_header(data, size_limit=size_limit)  # before torch: what is no file is told at once
+    unpack_header(data, size_limit=size_limit)  # before loading torch: bad files fail at once
     if model:
         return _codec(model, size_limit)
     with _no_collections_while_torch_loads():
@@ -323,7 +323,7 @@ def _codec_for(data: bytes, model: str | None, size_limit: int) -> Codec:
 
 @contextlib.contextmanager
 def _no_collections_while_torch_loads() -> Iterator[None]:
-    """Load faster: none of torch's half a million objects is garbage, then or later."""
+    """Load torch faster: none of its half a million objects is garbage, now or later."""
     if "torch" in sys.modules:
         yield
         return

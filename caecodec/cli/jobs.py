@@ -1,4 +1,4 @@
-"""One input and its output, which is never written over something by accident."""
+"""One input and its output, which never overwrites anything by accident."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Job:
     Attributes:
         source: path or URL, or `-` for stdin.
         target: path or URL, `-` for stdout, or "" where nothing is written.
-        makes_folder: make the target's folder if it is not there.
+        makes_folder: create the target's folder if it is missing.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""From arguments to jobs: which files are meant, and which output belongs to which input."""
+"""From arguments to jobs: which files are inputs, and which output belongs to which input."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from caecodec.files.places import (
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Which inputs the arguments mean.
+    """The inputs that the arguments name.
 
     Attributes:
         paths: files, quoted globs such as `*.png` or `**/*.png`, folders, URLs of any of these,
             or `-`.
-        filelist: a file that names more of them, one a line; `-` for stdin.
-        recursive: take the files in folders, and below.
-        suffixes: of the files that are taken from folders.
+        filelist: a file that lists more of them, one per line; `-` for stdin.
+        recursive: include the files in folders, at any depth.
+        suffixes: suffixes of the files to include from folders.
     """
 
     paths: Sequence[str]
@@ -45,12 +45,12 @@ class Selection:
 
 @dataclasses.dataclass(frozen=True)
 class Destination:
-    """Where outputs go: beside their inputs, unless a folder is named, by path or URL.
+    """Where outputs go: beside their inputs, or in a folder, by path or URL.
 
     Attributes:
-        suffix: of the outputs.
-        folder: for all of them; what came from an input folder keeps its place below that.
-        mirror: for all of them, below the path of their input as it was given.
+        suffix: suffix of the outputs.
+        folder: folder for all outputs; the structure of input folders is preserved.
+        mirror: folder for all outputs, each under the path of its input as given.
     """
 
     suffix: str
@@ -65,11 +65,11 @@ class Destination:
 
     @property
     def root(self) -> str | None:
-        """The folder that is named."""
+        """The folder of outputs, if there is one."""
         return self.folder or self.mirror
 
     def target(self, source: str, name: PurePath) -> str:
-        """Return the output of an input, found as `name` below the folder that was given."""
+        """Return the output of an input, whose path relative to its input folder is `name`."""
         if source == PIPE:
             return PIPE
         if self.folder:
@@ -86,8 +86,8 @@ def plan_jobs(
 ) -> list[Job]:
     """Pair every input with its output.
 
-    Exactly two paths whose second ends in one of `target_suffixes`, or is `-`, mean IN OUT;
-    otherwise all are inputs.
+    Two paths, the second ending in one of `target_suffixes` or equal to `-`, mean IN OUT;
+    otherwise all paths are inputs.
 
     Raises:
         ConfigError: no input, a pipe among several, a folder without `recursive`, two inputs
@@ -122,7 +122,7 @@ def plan_jobs(
 
 
 def _files(path: str, selection: Selection) -> Iterator[tuple[str, PurePath]]:
-    """Yield the files that an argument means, each with its path below the folder it names."""
+    """Yield the files that an argument names, each with its path relative to the named folder."""
     if path == PIPE:
         yield path, PurePath()
     elif is_folder(path, asks_storage=selection.recursive):

@@ -1,6 +1,6 @@
-"""One interface to where bytes live: a local path, a URL, or `-` for stdin and stdout.
+"""One interface to a local path, a URL, and `-` for stdin and stdout.
 
-All that tells these apart is here, so that callers need not.
+They are told apart only here: callers pass what the user gave.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def write_file(
 
     Args:
         place: path, URL or `-` for stdout.
-        write: writes the whole content to a file.
-        approve: is given what is read back, and raises if it is not right; with it, the new name
+        write: writes the whole content to a file object.
+        approve: receives the content as read back, and raises to reject it; with it, the new name
             of a local file is on disk on return.
 
     Raises:
-        FileError, UrlError: it cannot be written; nothing partial is left under its name.
+        FileError, UrlError: it cannot be written; no partial file is left under its name.
     """
     if is_url(place):
         urls.write_url(place, write, approve)
@@ -95,25 +95,25 @@ def file_size(place: str) -> int:
 
 
 def file_exists(place: str) -> bool:
-    """Tell whether a file or folder of this name exists."""
+    """Return whether a file or folder of this name exists."""
     return urls.url_exists(place) if is_url(place) else Path(place).exists()
 
 
 def is_folder(place: str, *, asks_storage: bool = True) -> bool:
-    """Tell whether this is a folder; without `asks_storage`, a URL is one if it ends in a slash."""
+    """Return whether this is a folder; without `asks_storage`, a URL is if it ends in a slash."""
     if is_url(place):
         return place.endswith("/") or (asks_storage and urls.url_is_folder(place))
     return Path(place).is_dir()
 
 
 def is_same_file(place: str, other: str) -> bool:
-    """Tell whether two names are equal or lead to one local file, through links."""
+    """Return whether two names are equal or lead to the same local file, through links."""
     paths = Path(place), Path(other)
     return place == other or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))
 
 
 def has_times(place: str) -> bool:
-    """Tell whether times and permissions can be kept; a pipe has none to lose."""
+    """Return whether times and permissions can be preserved; a pipe has none to lose."""
     return not is_url(place)
 
 
@@ -168,7 +168,7 @@ def join(folder: str, name: PurePath) -> str:
 
 
 def path_of(place: str) -> PurePath:
-    """Return the path, for a URL that after `://`."""
+    """Return the path; of a URL, what follows `://`."""
     return PurePath(place.partition("://")[2] if is_url(place) else place)
 
 
@@ -178,5 +178,5 @@ def absolute(place: str) -> str:
 
 
 def resolved(place: str) -> str:
-    """Return a name that is equal for two local paths to one file, through links."""
+    """Return a name that is the same for all local paths to one file, through links."""
     return place if is_url(place) else os.path.realpath(place)

@@ -1,4 +1,4 @@
-"""The alpha plane: coded without loss as a PNG or WebP image. FORMAT.md section 8."""
+"""The alpha plane, coded losslessly as a PNG or WebP image. FORMAT.md section 8."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WEBP_MAX_SIDE = 16_383
 
 
 def with_alpha(color: Pixels, alpha: Pixels | None) -> Image.Image:
-    """Return an image of colour (H, W) or (H, W, 3), and alpha (H, W) if there is any."""
+    """Return an image of colour (H, W) or (H, W, 3), with alpha (H, W) if there is any."""
     return Image.fromarray(color if alpha is None else np.dstack((color, alpha)))
 
 
 def encode_alpha(alpha: Pixels) -> bytes:
-    """Code an alpha plane (H, W) without loss: WebP or PNG, the smaller. FORMAT.md section 8."""
+    """Code an alpha plane (H, W) losslessly, as WebP or PNG, whichever is smaller."""
     plane = Image.fromarray(alpha)
     candidates = [_saved(plane, "PNG", optimize=True)]
     if max(alpha.shape) <= _WEBP_MAX_SIDE:
@@ -35,7 +35,7 @@ def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
     """Inverse of `encode_alpha`.
 
     Raises:
-        FormatError: not such a PNG or WebP image of this size.
+        FormatError: it is not an 8-bit gray PNG or WebP image of this size.
     """
     try:
         kind = PngImageFile if data.startswith(_PNG_MAGIC) else WebPImageFile
@@ -43,14 +43,14 @@ def decode_alpha(data: bytes, width: int, height: int) -> Pixels:
             return _one_channel(plane, width, height)
     except CodecError:
         raise
-    except Exception as error:  # damage makes Pillow's parsers raise whatever they meet
+    except Exception as error:  # on damage, Pillow's parsers raise anything
         raise FormatError(
             f"the alpha box is not a PNG or WebP image: {first_line(error)}"
         ) from error
 
 
 def _one_channel(plane: ImageFile.ImageFile, width: int, height: int) -> Pixels:
-    """Return what alpha may be: 8-bit gray, or, as WebP has no gray, three equal channels."""
+    """Return 8-bit gray or, as WebP has no gray, one of three equal channels."""
     if plane.size != (width, height):
         raise FormatError(f"alpha is {plane.width} x {plane.height}, expected {width} x {height}")
     raw_modes = {str(tile[3]) for tile in plane.tile} if plane.format == "PNG" else set()

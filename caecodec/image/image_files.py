@@ -21,7 +21,7 @@ FORMATS = {
 }  # fmt: skip
 """Suffix -> Pillow format of the images that `decompress` writes."""
 IMAGE_SUFFIXES = frozenset(FORMATS)
-"""Suffixes by which a folder's images are found."""
+"""Suffixes of the files in a folder that count as images."""
 _KEEPS_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
 _QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -35,7 +35,7 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
     """Open and decode an image file.
 
     Raises:
-        ImageError: it does not exist, is no image, is damaged, or is of a kind that is refused.
+        ImageError: it does not exist, is not an image, is damaged, or is of a refused kind.
         LimitExceededError: more pixels than `size_limit`.
     """
     try:
@@ -52,7 +52,7 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
         raise ImageError(f"{name} is not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large: {error}") from error
-    except Exception as error:  # damage makes Pillow's parsers raise whatever they meet
+    except Exception as error:  # on damage, Pillow's parsers raise anything
         raise ImageError(f"cannot read {name}: {first_line(error)}") from error
 
 
@@ -69,11 +69,11 @@ def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[
         raise ImageError(f"{image_format} cannot hold alpha, choose .png, .webp, .avif or .tiff")
     metadata = {name: image.info[name] for name in METADATA_BOXES if name in image.info}
     kept = metadata if image_format in KEEPS_METADATA else {}
-    info, image.info = image.info, {}  # what the options do not name is not written
+    info, image.info = image.info, {}  # only what the options name is written
     try:
         options = _QUALITY_OPTIONS.get(image_format, {}) | save_options(kept, image_format)
         image.save(target, image_format, **options)
-    except Exception as error:  # Pillow parses some metadata and raises whatever it meets
+    except Exception as error:  # Pillow parses some metadata and may raise anything
         raise ImageError(f"cannot write {image_format}: {first_line(error)}") from error
     finally:
         image.info = info
@@ -81,7 +81,7 @@ def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[
 
 
 def _open_up_to(size_limit: int, source: Path | BinaryIO) -> Image.Image:
-    """Open an image, also beyond Pillow's own limit, which is a global: one thread at a time."""
+    """Open an image, even beyond Pillow's own limit: a global, so one thread at a time."""
     if size_limit <= SIZE_LIMIT:
         return Image.open(source)
     with _PILLOW_LIMIT:

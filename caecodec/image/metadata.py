@@ -1,4 +1,4 @@
-"""ICC profile, EXIF and XMP: from Pillow's `info`, and to the options of its `save`."""
+"""ICC profile, EXIF and XMP: read from Pillow's `info`, written by options of its `save`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 KEEPS_METADATA = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
-"""Pillow formats that hold all three."""
+"""Pillow formats that can hold all three."""
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PNG_KEY = "XML:com.adobe.xmp"
 _XMP_TIFF_TAG = 700
 
 
 def metadata_of(image: Image.Image) -> dict[str, bytes]:
-    """Return what an image has of icc_profile, exif (without the JPEG prefix) and xmp."""
+    """Return those of icc_profile, exif (without the JPEG prefix) and xmp that an image has."""
     found: dict[str, bytes] = {}
     if image.info.get("icc_profile"):
         found["icc_profile"] = bytes(image.info["icc_profile"])

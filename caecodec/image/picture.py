@@ -1,4 +1,4 @@
-"""Which images are accepted, and how one is taken apart into what a file stores.
+"""Which images are accepted, and what a file stores of them.
 
 Nothing is converted silently: an image that cannot be stored as it is raises ImageError.
 """
@@ -24,12 +24,12 @@ _PLAIN_MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An image ready for coding; its pixels stay where they are until a part is asked for.
+    """An image ready for coding; its pixels are not copied until a part is requested.
 
     Attributes:
-        mode: channels.
-        source: an image of this mode, or uint8 (H, W) or (H, W, channels).
-        metadata: any of icc_profile, exif (without the JPEG prefix), xmp, verbatim.
+        mode: its channels.
+        source: PIL image of this mode, or uint8 (H, W) or (H, W, channels).
+        metadata: any of icc_profile, exif (without the JPEG prefix) and xmp, verbatim.
     """
 
     mode: Mode
@@ -38,13 +38,13 @@ class Picture:
 
     @property
     def whole(self) -> Region:
-        """All of it, in pixels."""
+        """The region of the whole image, in pixels."""
         if isinstance(self.source, Image.Image):
             return Region(0, 0, self.source.height, self.source.width)
         return Region(0, 0, *self.source.shape[:2])
 
     def part(self, window: Region) -> Pixels:
-        """Return the colour of a window, cut at the image's edge: (h, w) for L, LA; (h, w, 3)."""
+        """Return the colour of a window, cropped to the image: (h, w) for L, LA, else (h, w, 3)."""
         levels = self._levels(window.common(self.whole))
         if self.mode is Mode.LA:
             return levels[..., 0]
@@ -72,7 +72,7 @@ class Picture:
 
 
 def take_apart(image: ImageLike) -> Picture:
-    """Take a PIL image or a uint8 array (H, W), (H, W, 3), (H, W, 4) as what a file stores.
+    """Split a PIL image or a uint8 array (H, W), (H, W, 3), (H, W, 4) into what a file stores.
 
     Raises:
         ImageError: a mode, shape or dtype that would need a silent conversion.
@@ -86,7 +86,7 @@ def take_apart(image: ImageLike) -> Picture:
     metadata = metadata_of(image)
     target = _target_mode(image)
     try:
-        plain = image if image.mode == target else image.convert(target)  # no copy of what fits
+        plain = image if image.mode == target else image.convert(target)  # no copy if it fits
     except ValueError as error:
         raise ImageError(f"the image is damaged: {first_line(error)}") from error
     return Picture(Mode[target], plain, metadata)
@@ -96,9 +96,9 @@ def check_kind(image: Image.Image) -> None:
     """Refuse an image that would need a silent conversion.
 
     Raises:
-        ImageError: frames, more than 8 bits per channel, or another colour mode.
+        ImageError: several frames, more than 8 bits per channel, or another colour mode.
     """
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: a photo plus previews
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: an image plus previews
         raise ImageError(
             "an animated or multi-page image is not supported: "
             "extract the frame you want and compress that"
@@ -130,7 +130,7 @@ def _from_array(array: Pixels) -> Picture:
 
 def _check_sides(width: int, height: int) -> None:
     if not 1 <= width <= MAX_SIDE or not 1 <= height <= MAX_SIDE:
-        raise ImageError(f"{width} x {height} pixels, expected 1 to {MAX_SIDE} a side")
+        raise ImageError(f"{width} x {height} pixels, expected 1 to {MAX_SIDE} per side")
 
 
 def _target_mode(image: Image.Image) -> str:
