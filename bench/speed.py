@@ -48,8 +48,8 @@ from caecodec.benchmark.codecs import (
     make_codecs,
 )
 from caecodec.config import DEFAULT_TUNE
+from caecodec.image.image_files import IMAGE_SUFFIXES
 from caecodec.image.metrics import psnr
-from caecodec.image.pixels import IMAGE_SUFFIXES
 
 CODECS = ("cae", "jpeg", "webp", "jp2", "jxl", "avif")
 THREADS = (1, 2)

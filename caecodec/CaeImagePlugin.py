@@ -1,6 +1,6 @@
 """`.cae` files in Pillow: importing this module registers the format.
 
-Opening reads header and metadata; pixels are decoded, and torch is loaded, on first use.
+Opening reads header and metadata; the first use of the pixels loads torch and decodes them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class CaeImageFile(ImageFile.ImageFile):
     format_description = "caecodec, a learned image codec"
 
     def _open(self) -> None:
-        assert self.fp is not None  # noqa: S101 - says so to the type checker, as Pillow does
+        assert self.fp is not None  # noqa: S101 - for the type checker, as in Pillow
         try:  # Pillow's own rule on large images follows, not the codec's
             header, metadata = read_front(self.fp, size_limit=MAX_SIDE**2)
         except FormatError as error:
@@ -35,7 +35,7 @@ class CaeImageFile(ImageFile.ImageFile):
         self._size = header.width, header.height
         self._mode = header.mode.name
         self.info.update(metadata)
-        self._reduce = 1
+        self._reduction = 1
         self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self._size))]  # noqa: SLF001 - its protocol
 
     def draft(
@@ -43,24 +43,24 @@ class CaeImageFile(ImageFile.ImageFile):
         mode: str | None,  # noqa: ARG002 - a file has one mode
         size: tuple[int, int] | None,
     ) -> tuple[str, tuple[int, int, float, float]] | None:
-        """Decode at 1/2, 1/4 or 1/8 of the size, the smallest not below the one asked for.
+        """Decode at 1/2, 1/4 or 1/8 of the size, the smallest not below the requested one.
 
         Args:
-            mode: not looked at.
+            mode: ignored.
             size: (width, height) in pixels.
         """
-        if size is None or not self.tile or self._reduce > 1:
+        if size is None or not self.tile or self._reduction > 1:
             return None
-        self._reduce = min(map(largest_reduction, self.size, size))
+        self._reduction = min(map(largest_reduction, self.size, size))
         width, height = self.size
-        self._size = -(-width // self._reduce), -(-height // self._reduce)
-        return self.mode, (0, 0, width / self._reduce, height / self._reduce)
+        self._size = -(-width // self._reduction), -(-height // self._reduction)
+        return self.mode, (0, 0, width / self._reduction, height / self._reduction)
 
     def load(self) -> Any:
         """Decode the pixels.
 
         Raises:
-            OSError: the file is damaged, or its model is not shipped.
+            OSError: the file is damaged, or was not made by a shipped model.
         """
         if self.tile and self.fp is not None:
             from caecodec.codec.codec import codec_for  # noqa: PLC0415 - loads torch
@@ -69,7 +69,7 @@ class CaeImageFile(ImageFile.ImageFile):
             data = self.fp.read()
             try:
                 codec = codec_for(data, size_limit=MAX_SIDE**2)
-                image = codec.decompress(data, reduce=self._reduce)
+                image = codec.decompress(data, scale=1 / self._reduction)
             except CodecError as error:
                 raise OSError(f"cannot decode a {FORMAT} file: {error}") from error
             self.im = image.im

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from caecodec.codec.codec import Codec
     from caecodec.codec.feature_maps import FeatureArray
     from caecodec.codec.targets import Target
-    from caecodec.image.pixels import ImageLike
+    from caecodec.image.picture import ImageLike
 
 __version__ = "1.0.0.dev0"
 __all__ = [
@@ -93,12 +93,12 @@ def compress(  # noqa: PLR0913 - options are parameters
         quality: 0..100; 50 if neither it nor a target is given.
         target: a size or a fidelity instead of a quality, such as `Target(num_bytes=50_000)`.
         effort: 1, 3, 5, 7 or 9; more time for fewer bits.
-        tune: what bits are spent on: "visual", the eye, or "psnr", the default.
+        tune: what to optimise for: "visual" (the eye) or "psnr" (the default).
         model: name of a shipped model or path of a .safetensors file, instead of a tune; loaded
             once per process.
 
     Raises:
-        ImageError: the image is of a kind that is refused.
+        ImageError: the image is of a refused kind.
         ConfigError: quality or effort out of range, no such tune, both a quality and a target, or
             both a tune and a model.
         TargetError: no quality reaches the target.
@@ -120,33 +120,33 @@ def decompress(
     data: bytes,
     *,
     crop: tuple[int, int, int, int] | None = None,
-    reduce: int = 1,
+    scale: float = 1,
     model: str | Path | None = None,
 ) -> Image.Image:
     """Return the image of a `.cae` file; see `Codec.decompress`.
 
     Args:
         data: the whole file.
-        crop: (x, y, width, height) in pixels, for a part of the image alone.
-        reduce: 1, 2, 4 or 8: how many times smaller to make the image, each way.
-        model: path of the weights, for a file that no shipped model made.
+        crop: (x, y, width, height) in pixels of the only part to decode.
+        scale: 1, 1/2, 1/4 or 1/8 of the size, each way.
+        model: path of the weights, for a file not made by a shipped model.
 
     Raises:
         FormatError: the bytes are not a valid file.
-        ModelError: the model that made the file is not at hand.
-        ConfigError: the crop is not inside the image, or another `reduce`.
+        ModelError: the model that made the file is not available.
+        ConfigError: the crop is not inside the image, or another scale.
     """
     from caecodec.codec.codec import codec_for, shared_codec  # noqa: PLC0415 - loads torch
 
     codec = codec_for(data) if model is None else shared_codec(model)
-    return codec.decompress(data, crop=crop, reduce=reduce)
+    return codec.decompress(data, crop=crop, scale=scale)
 
 
 def imread(path: str | Path) -> npt.NDArray[np.uint8]:
     """Return the pixels of a `.cae` file: uint8 (H, W), (H, W, 2), (H, W, 3) or (H, W, 4).
 
     Args:
-        path: of a file that a shipped model made.
+        path: path of a file made by a shipped model.
 
     Raises:
         OSError: it cannot be read.
@@ -160,13 +160,13 @@ def imread(path: str | Path) -> npt.NDArray[np.uint8]:
 def imwrite(
     path: str | Path, image: ImageLike, *, quality: float = DEFAULT_QUALITY, **options: Any
 ) -> None:
-    """Write an image as a `.cae` file; an older file of that name is replaced.
+    """Write an image as a `.cae` file, replacing any existing file.
 
     Args:
-        path: of the file.
-        image: as `compress`.
+        path: path of the file.
+        image: as for `compress`.
         quality: 0..100.
-        options: of `compress`.
+        options: further options of `compress`.
 
     Raises:
         OSError: it cannot be written.
@@ -197,7 +197,7 @@ def features(
         taken at quality 50.
 
     Raises:
-        ImageError: the image is of a kind that is refused.
+        ImageError: the image is of a refused kind.
         ConfigError: no such layer.
         ModelError: no such model.
     """

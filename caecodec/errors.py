@@ -1,4 +1,4 @@
-"""Every error that caecodec raises on purpose; no message ends in a period.
+"""All errors that caecodec raises deliberately; no message ends in a period.
 
 CodecError
 ├── FormatError                  the bytes are not a valid file
@@ -36,7 +36,7 @@ class UnsupportedVersionError(FormatError):
 
 
 class TruncatedError(FormatError):
-    """The file ends before what it promises."""
+    """The file ends before the length that it declares."""
 
 
 class ChecksumMismatchError(FormatError):
@@ -44,7 +44,7 @@ class ChecksumMismatchError(FormatError):
 
 
 class DesyncError(FormatError):
-    """The payload is whole, yet its symbols are not those encoded: the decoder is out of step."""
+    """The payload is intact, but the decoded symbols are not those encoded."""
 
 
 class LimitExceededError(FormatError):
@@ -52,11 +52,11 @@ class LimitExceededError(FormatError):
 
 
 class ModelError(CodecError):
-    """A weights file is missing, malformed, or not the one that is needed."""
+    """A weights file is missing, malformed, or not the one needed."""
 
 
 class UnknownModelError(ModelError):
-    """No weights with the digest that the file names."""
+    """There are no weights with the digest that the file names."""
 
 
 class ImageError(CodecError):
@@ -64,20 +64,25 @@ class ImageError(CodecError):
 
 
 class SymbolRangeError(CodecError):
-    """A symbol has no code."""
+    """A symbol is outside the range that can be coded."""
 
 
 class ConfigError(CodecError):
-    """A configuration value is out of its range or unknown."""
+    """A setting is unknown or out of range."""
 
 
 class TargetError(CodecError):
-    """No quality reaches the wanted size or PSNR."""
+    """No quality reaches the target."""
 
 
 class FileError(CodecError):
-    """A file cannot be read or written as asked."""
+    """A file cannot be read or written as requested."""
 
 
 class UrlError(CodecError):
     """A file behind a URL cannot be read or written."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class."""
+    return str(error).split("\n", 1)[0] or type(error).__name__

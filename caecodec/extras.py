@@ -1,4 +1,4 @@
-"""Optional dependencies, named when they are missing."""
+"""Optional dependencies, with a hint where one is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from caecodec.errors import ConfigError
 
 
 def import_extra(name: str, extra: str) -> ModuleType:
-    """Import a module of the optional dependencies `extra`.
+    """Import a module from the optional dependencies `extra`.
 
     Raises:
         ConfigError: it is not installed.

@@ -1,4 +1,4 @@
-"""What a file says of itself, read without networks: no torch, no numpy."""
+"""Facts of a file, read from its header and boxes: no torch, no numpy."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class FileInfo:
         mode: L, LA, RGB or RGBA.
         quality: 0..100.
         model: name of the shipped model that made it, or None.
-        digest: what names the model in the file, as hex.
-        num_tiles: latent tiles.
+        digest: digest that identifies the model in the file, in hex.
+        num_tiles: number of latent tiles.
         num_bytes: size of the file.
-        bpp: bits per pixel, everything counted.
+        bpp: bits per pixel, of the whole file.
         box_bytes: bytes by box type, in order of appearance, the header first.
     """
 
@@ -45,7 +45,7 @@ class FileInfo:
 
 
 def info(source: bytes | str | Path) -> FileInfo:
-    """Read the facts of a file, given its bytes or its path; payloads are not decoded.
+    """Return the facts of a file, given its bytes or path; payloads are not decoded.
 
     Raises:
         FormatError: the bytes are not a valid file.
@@ -55,7 +55,7 @@ def info(source: bytes | str | Path) -> FileInfo:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
         raise CodecError(f"cannot read {source!s}: {error.strerror}") from error
-    header = unpack_header(data, size_limit=MAX_SIDE**2)  # nothing is allocated here
+    header = unpack_header(data, size_limit=MAX_SIDE**2)  # nothing of this size is allocated
     box_bytes = {"header": HEADER_BYTES}
     for kind, size in box_sizes(data, header):
         box_bytes[kind] = box_bytes.get(kind, 0) + size

@@ -113,7 +113,7 @@ def test_every_folder_imports_from_below_alone(graph: dict[str, set[str]]) -> No
 
 @pytest.mark.parametrize(
     ("own", "other"),
-    [("format.boxes", "image.pixels"), ("image.pixels", "files.urls"), ("train.data", "cli.app")],
+    [("format.boxes", "image.picture"), ("image.picture", "files.urls"), ("train.data", "cli.app")],
 )
 def test_a_planted_import_is_found(graph: dict[str, set[str]], own: str, other: str) -> None:
     planted = graph | {own: graph[own] | {other}}

@@ -212,7 +212,14 @@ def test_a_benchmark_uses_the_file_it_is_given_and_none_for_other_images(
     Image.linear_gradient("L").convert("RGB").resize((48, 32)).save(tmp_path / "images" / "a.png")
     path = write_curves(tmp_path / "curves.json", vtm=CURVE)
     for name, baselines in (("without", None), ("with", path)):
-        run(tmp_path / "images", ["jpeg"], None, tmp_path / name, None, baselines=baselines)
+        run(
+            tmp_path / "images",
+            ["jpeg"],
+            qualities=None,
+            out=tmp_path / name,
+            model=None,
+            baselines=baselines,
+        )
     results = {
         name: json.loads((tmp_path / name / "results.json").read_text())
         for name in ("without", "with")
@@ -230,7 +237,7 @@ def test_a_benchmark_of_kodak_uses_the_shipped_curves(
     images = kodak_images()
     monkeypatch.setattr("caecodec.cli.benchmark.load_dataset", lambda _: images)
     monkeypatch.setattr("caecodec.cli.benchmark.run_benchmark", lambda *_, **__: [])
-    run(tmp_path, ["jpeg"], None, tmp_path, "psnr")
+    run(tmp_path, ["jpeg"], qualities=None, out=tmp_path, model="psnr")
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["metadata"]["baselines"] == "kodak.json"
     assert set(content["published"]) == set(json.loads(KODAK_FILE.read_text())["curves"])

@@ -114,7 +114,7 @@ def test_more_pixels_than_pillow_opens_by_itself_are_an_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # raises above 2000 pixels
-    monkeypatch.setattr("caecodec.image.pixels.SIZE_LIMIT", 2000)
+    monkeypatch.setattr("caecodec.image.image_files.SIZE_LIMIT", 2000)
     path = tmp_path / "large.png"
     Image.fromarray(synthetic_image(60, 40, 1)).save(path)
     assert run("compress", path, "--size-limit", "2000", *MODEL).exit_code == 1

@@ -204,13 +204,13 @@ def test_a_reduced_image_is_the_means_of_the_whole(tiled: Codec, data: st.DataOb
     factor = data.draw(st.sampled_from([2, 4, 8]))
     crop = (x, y, width, height)
     expected = np.array(tiled.decompress(file, crop=crop).reduce(factor)).astype(int)
-    found = np.array(tiled.decompress(file, crop=crop, reduce=factor)).astype(int)
+    found = np.array(tiled.decompress(file, crop=crop, scale=1 / factor)).astype(int)
     assert np.abs(found - expected).max() <= 1
 
 
-def test_another_reduction_is_refused(toy: Codec, photo: np.ndarray) -> None:
+def test_another_scale_is_refused(toy: Codec, photo: np.ndarray) -> None:
     with pytest.raises(ConfigError, match="expected one of"):
-        toy.decompress(toy.compress(photo), reduce=3)
+        toy.decompress(toy.compress(photo), scale=1 / 3)
 
 
 @pytest.mark.parametrize("sides", [(640, 128), (128, 640)])

@@ -14,7 +14,7 @@ from caecodec.codec.codec import Codec
 from caecodec.errors import CodecError, FormatError, TruncatedError
 from caecodec.format.constants import Mode
 from caecodec.format.container import HEADER_BYTES, Header
-from caecodec.image.pixels import decode_alpha, encode_alpha
+from caecodec.image.alpha import decode_alpha, encode_alpha
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = ["rgb-2x2", "gray-alpha", "metadata"]

@@ -23,13 +23,12 @@ from make_golden import TOY, synthetic_image
 from PIL import Image
 from typer.testing import CliRunner
 
-from caecodec.cli import files
 from caecodec.cli.app import app
 from caecodec.codec.codec import Codec
-from caecodec.files import replacing
+from caecodec.files import places, replacing
 
 OLD = b"the old file"
-WRITING = {files.write_target, replacing.replace_file, replacing._sync_folder, files.remove_source}
+WRITING = {places.write_file, replacing.replace_file, replacing._sync_folder, places.remove_file}
 SMALL_DISK = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
 forks_torch = pytest.mark.skipif(
     sys.platform != "linux", reason="forks a process that has used torch"

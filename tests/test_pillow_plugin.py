@@ -118,18 +118,18 @@ def test_the_rules_on_decompression_bombs_are_pillows(monkeypatch: pytest.Monkey
 
 
 def test_thumbnail_decodes_a_smaller_image(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+    asked: list[float] = []
     decompress = caecodec.Codec.decompress
 
-    def spy(self: caecodec.Codec, data: bytes, *, reduce: int) -> Image.Image:
-        asked.append(reduce)
-        return decompress(self, data, reduce=reduce)
+    def spy(self: caecodec.Codec, data: bytes, *, scale: float) -> Image.Image:
+        asked.append(scale)
+        return decompress(self, data, scale=scale)
 
     monkeypatch.setattr(caecodec.Codec, "decompress", spy)
     with Image.open(path) as image:
         image.thumbnail((15, 15))
         assert image.size == (15, 9)
-    assert asked == [2]  # Pillow asks for twice the size each way, to resize well
+    assert asked == [1 / 2]  # Pillow asks for twice the size each way, to resize well
     with Image.open(path) as image:
         assert image.draft("RGB", (12, 7)) == ("RGB", (0, 0, 12.5, 7.5))
         assert image.size == np.array(image).shape[1::-1] == (13, 8)

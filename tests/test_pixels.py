@@ -8,15 +8,9 @@ from PIL import Image
 
 from caecodec.errors import FormatError, ImageError
 from caecodec.format.constants import Mode
-from caecodec.image.pixels import (
-    FORMATS,
-    decode_alpha,
-    encode_alpha,
-    open_image,
-    save_image,
-    take_apart,
-    with_alpha,
-)
+from caecodec.image.alpha import decode_alpha, encode_alpha, with_alpha
+from caecodec.image.image_files import FORMATS, open_image, save_image
+from caecodec.image.picture import take_apart
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 METADATA = {

@@ -1,4 +1,4 @@
-"""BD-rates: by how much fewer or more bits a codec needs for the same value of a metric."""
+"""BD-rates: the difference in bits that codecs need for the same value of a metric."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BdMatrix = dict[str, dict[str, float | None]]
 
 
 class Metric(NamedTuple):
-    """A measure of how near a decoded image is to its original.
+    """A measure of how close a decoded image is to its original.
 
     Attributes:
-        label: what it is called, with its unit.
-        value: of a point; None where it was not measured, infinite for equal images.
+        label: name with unit.
+        value: value at a point; None where it was not measured, infinite for equal images.
     """
 
     label: str
@@ -34,7 +34,7 @@ class Metric(NamedTuple):
 
 
 def _decibels(point: Point) -> float | None:
-    """Return MS-SSIM as -10 log10(1 - MS-SSIM), which spreads what lies close to 1."""
+    """Return MS-SSIM as -10 log10(1 - MS-SSIM), which spreads values close to 1."""
     if point.ms_ssim is None:
         return None
     return math.inf if point.ms_ssim >= 1 else -10 * math.log10(1 - point.ms_ssim)
@@ -47,11 +47,11 @@ METRICS = {
         "SSIMULACRA2", lambda point: math.inf if math.isinf(point.psnr) else point.ssimulacra2
     ),
 }
-"""By name; the first is the one that BD-rates use where none is named."""
+"""Metrics by name; BD-rates use the first by default."""
 
 
 class Sample(NamedTuple):
-    """One point of a curve: bits a pixel, and the value of a metric that rises with quality."""
+    """One point of a curve: bits per pixel, and the value of a metric that rises with quality."""
 
     bpp: float
     value: float
@@ -63,13 +63,13 @@ def bd_rates(
     """Return each lossy codec's BD-rate against an anchor, in percent.
 
     The mean difference of log-rate at equal value over the range of values that both curves share;
-    negative means smaller files. A point that spends more bits for no more is left out, and so is
-    one without loss. With its default qualities, caecodec counts from BD_CAE_QUALITIES alone.
+    negative means smaller files. A point that spends more bits for no gain is left out, and so is
+    a lossless one. With its default qualities, caecodec counts from BD_CAE_QUALITIES alone.
 
     Args:
         points: as from `summarize`.
         anchor: name of a codec.
-        metric: of METRICS.
+        metric: name in METRICS.
 
     Returns:
         Percent by codec, the anchor's own 0 included; None when either curve has fewer than
@@ -138,7 +138,7 @@ def bd_rate(anchor: Sequence[Sample], test: Sequence[Sample]) -> float | None:
 
 
 def rising(samples: Iterable[Sample]) -> list[Sample]:
-    """Return samples by rate, without those that spend more bits for no higher value."""
+    """Return samples by rate, without those that spend more bits for no gain."""
     curve: list[Sample] = []
     for sample in sorted(samples, key=lambda sample: (sample.bpp, -sample.value)):
         if not curve or sample.value > curve[-1].value:

@@ -1,7 +1,7 @@
 """The codecs that the benchmark compares, each as a pair of functions and its qualities.
 
-Every codec is used as a person would use it who cares about size: JPEG with optimised Huffman
-tables, WebP with method 6, PNG optimised. "mozjpeg" is no run of mozjpeg's encoder, which has no
+Every codec is used as someone who cares about size would use it: JPEG with optimised Huffman
+tables, WebP with method 6, PNG optimised. "mozjpeg" is not mozjpeg's encoder, which has no
 wheel: it is Pillow's progressive 4:2:0 JPEG after mozjpeg's lossless search for better scans. The
 pixels are those of "jpeg"; mozjpeg's trellis quantisation is missing.
 
@@ -16,7 +16,7 @@ JPEG XL's quality is cjxl's `-q`, save that 100 is distance 0.1 and not lossless
 eyes, not for PSNR. JPEG 2000 (9/7 wavelet, with colour transform) is made to a rate, the same for
 every image, as OpenJPEG's users do: quality q asks for 0.06 * 100^(q / 100) bits per pixel, so
 20 more are 2.5 times the file. (Asking for a PSNR instead, the same for every image, gave a BD-rate
-of +28 % against this on 10 photographs: means reward an equal rate more than an equal PSNR.)
+of +28 % against this on 10 images: means reward an equal rate more than an equal PSNR.)
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from caecodec.errors import ConfigError
 CAE_EFFORTS = {f"cae-e{effort}": effort for effort in EFFORTS}
 """caecodec at an effort of its own; "cae" is at the default one."""
 FIXED_MODELS = {**{f"cae-{tune}": str(tune) for tune in Tune}, "classic": "classic"}
-"""caecodec with a certain shipped model, at the default effort; the others take any model."""
+"""caecodec with a fixed shipped model, at the default effort; the others take any model."""
 CODEC_NAMES = (
     *("cae", *CAE_EFFORTS, *FIXED_MODELS),
     *("png", "jpeg", "mozjpeg", "webp", "jp2", "jxl", "avif", "avif-psnr"),
@@ -71,7 +71,7 @@ class ImageCodec:
     """One curve of the benchmark.
 
     Attributes:
-        name: unique; names the curve in every result.
+        name: unique name of the curve in all results.
         encode: image (RGB) and quality to the bytes of a whole file.
         decode: bytes of a whole file to the image, all pixels decoded.
         qualities: the points of the curve, each 0 to 100, ascending.
@@ -94,7 +94,7 @@ def make_codecs(
     """Build the codecs of a benchmark.
 
     Args:
-        names: of CODEC_NAMES; "jpeg" gives two curves, "jpeg" (4:2:0) and "jpeg-444" (4:4:4).
+        names: any of CODEC_NAMES; "jpeg" gives two curves, "jpeg" (4:2:0) and "jpeg-444" (4:4:4).
         models: the model behind each name that is caecodec.
         qualities: for every lossy codec instead of its own; 0 to 100, and whole for all but
             caecodec.
@@ -122,7 +122,7 @@ def make_codecs(
 
 
 def is_cae(name: str) -> bool:
-    """Whether a codec of CODEC_NAMES is caecodec."""
+    """Return whether a codec of CODEC_NAMES is caecodec."""
     return name == "cae" or name in CAE_EFFORTS or name in FIXED_MODELS
 
 
@@ -236,7 +236,7 @@ def _jp2_decode(data: bytes) -> Image.Image:
 
 @contextmanager
 def _openjpeg_threads() -> Iterator[None]:
-    """Give OpenJPEG, which asks only the environment, its threads."""
+    """Set the threads of OpenJPEG, which reads only the environment."""
     variable = "OPJ_NUM_THREADS"
     before = os.environ.get(variable)
     os.environ[variable] = str(num_threads())

@@ -1,4 +1,4 @@
-"""Files of one image by several codecs at about one size, for eyes to compare."""
+"""Files of one image by several codecs at about equal size, for visual comparison."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Version:
         codec: name of the codec.
         quality: 0 to 100, on the codec's own scale.
         data: the file.
-        decoded: what it decodes to, RGB.
+        decoded: the decoded image, RGB.
         psnr: dB over RGB.
     """
 
@@ -33,12 +33,12 @@ class Version:
 
 
 def at_size(codec: ImageCodec, image: Image.Image, num_bytes: int) -> Version:
-    """Return a codec's largest file of whole quality that is not above a size.
+    """Return a codec's largest file within a size, over integer qualities.
 
-    Where none is that small, it is the one of quality 0.
+    If there is none, return the file of quality 0.
 
     Args:
-        codec: not a lossless one.
+        codec: a lossy codec.
         image: RGB.
         num_bytes: the size.
     """
@@ -63,7 +63,7 @@ def at_equal_size(
     Args:
         codecs: the first sets the size: its largest file within `bits_per_pixel`.
         image: RGB.
-        bits_per_pixel: of the first codec's file, at most.
+        bits_per_pixel: maximum rate of the first codec's file.
     """
     first, *others = [codec for codec in codecs if not codec.is_lossless]
     budget = int(bits_per_pixel * image.width * image.height / 8)

@@ -1,4 +1,4 @@
-"""The optional dependencies of the benchmark, named when they are missing."""
+"""The optional dependencies of the benchmark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from caecodec import extras
 
 
 def import_extra(name: str) -> ModuleType:
-    """Import a module of the optional `bench` dependencies.
+    """Import a module from the optional `bench` dependencies.
 
     Raises:
         ConfigError: it is not installed.

@@ -1,4 +1,4 @@
-"""The models behind the benchmark's codecs (this loads torch)."""
+"""The models behind the benchmark's codecs; importing this loads torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from caecodec.codec.codec import shared_codec
 def load_codecs(
     names: Iterable[str], model: str, qualities: Sequence[float] | None = None
 ) -> tuple[dict[str, str], list[ImageCodec]]:
-    """Return the digests of the models by the names that use them, and the codecs.
+    """Return the digest of the model behind each name that has one, and the codecs.
 
     Args:
         names: as for `make_codecs`.

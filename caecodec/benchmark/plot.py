@@ -1,4 +1,4 @@
-"""The rate-distortion plot: what was measured, and what others published."""
+"""The rate-distortion plot: measured and published curves."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _STYLES = {
     "jpeg": _Style("JPEG 4:2:0", "#57606a", "D"),
     "jpeg-444": _Style("JPEG 4:4:4", "#9aa4ae", "D"),
 }
-# Muted; 12 looks, told apart by colour and dashes together.
+# Muted; 12 styles, distinguished by colour and dashes together.
 _DASH_COLORS = ("#7a6a9c", "#5f8a8b", "#a3785a", "#6b7f4f", "#8c6570", "#5d7796")
 _DASHES = ((5, 2), (2, 1.5), (6, 1.5, 1.5, 1.5), (9, 3))
 _INK = "#24292f"
@@ -86,16 +86,16 @@ def plot_rd(
     """Draw a metric over rate, one line per lossy codec, caecodec's in front.
 
     The rate axis is logarithmic: a horizontal distance is a ratio of file sizes, as in BD-rate. It
-    spans what was measured; published curves are dashed and cut off where they leave it.
+    spans the measured points; published curves are dashed and clipped to it.
 
     Args:
-        points: as from `summarize`; those without loss, and those without the metric, are left out.
+        points: as from `summarize`; lossless ones and those without the metric are left out.
         bd: as from `bd_matrix` for this metric; the first of BD_ANCHORS in it adds its BD-rates to
             the legend.
         title: the dataset and its number of images.
-        comparisons: published curves, and caecodec's BD-rates against them for their legend; by
-            PSNR alone.
-        metric: of METRICS.
+        comparisons: published curves, and caecodec's BD-rates against them for their legend; for
+            PSNR only.
+        metric: name in METRICS.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -121,7 +121,7 @@ def plot_rd(
             legend = _draw_legend(axes, lines, anchor)
             if comparisons:
                 _draw_published(axes, comparisons)
-                axes.add_artist(legend)  # its place is taken by the second one
+                axes.add_artist(legend)  # the second legend has replaced it
     return figure
 
 

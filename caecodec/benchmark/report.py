@@ -1,4 +1,4 @@
-"""A report to look at: one HTML file with plot, tables and images under a slider."""
+"""The report: one HTML file with plots, tables, and images under a slider."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NATIVE = {
     "avif": "avif",
     "avif-psnr": "avif",
 }
-"""Codecs whose files a browser shows itself, and their MIME subtypes."""
+"""Codecs whose files browsers can show, and their MIME subtypes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An image and its versions at about one size."""
+    """An image and its versions of about equal size."""
 
     name: str
     original: Image.Image
@@ -48,8 +48,8 @@ def write_page(
     """Write a page that needs no other file and no network.
 
     Args:
-        path: of the page; replaced.
-        title: of the page.
+        path: path of the page; an existing file is replaced.
+        title: title of the page.
         subtitle: a line below it.
         sections: headings, and the HTML below each, as from `svg_section` and `table_section`.
         pictures: each under a slider, codecs beside the original.
@@ -76,7 +76,7 @@ def svg_section(svg: str, name: str) -> str:
 
 
 def tabs_section(parts: Mapping[str, str]) -> str:
-    """Return parts of a page of which one is seen at a time, chosen by its label."""
+    """Return parts of a page, shown one at a time and chosen by label."""
     if len(parts) == 1:
         return next(iter(parts.values()))
     buttons = "".join(
@@ -89,7 +89,7 @@ def tabs_section(parts: Mapping[str, str]) -> str:
 
 
 def table_section(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first column is of words."""
+    """Return a table whose first column is text."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows

@@ -36,7 +36,7 @@ def format_table(
         others: BD-rates by further metrics, by their names in METRICS; likewise.
 
     Returns:
-        A table without borders that holds one table or more.
+        A borderless table that holds one or more tables.
     """
     layout = Table.grid(padding=(0, 0, 1, 0))
     layout.add_row(_points_table(points))
@@ -63,7 +63,7 @@ def write_results(  # noqa: PLR0913 - all that a run gave
     The plots are rd.svg and rd.png of PSNR, and for each further metric rd-METRIC.svg.
 
     Args:
-        folder: made when missing; files of these names in it are replaced.
+        folder: created if missing; files of these names in it are replaced.
         records: one row of results.csv each; ms_ssim is empty where there is none.
         points: "points" of results.json; an infinite PSNR (lossless) is null there.
         bd: "bd_rates" of results.json, percent by anchor and codec; null where there is none.

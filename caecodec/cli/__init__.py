@@ -1,1 +1,1 @@
-"""The command line: data on stdout, words on stderr, one clear line for every error."""
+"""The command line: data on stdout, messages on stderr, one clear line for every error."""

@@ -36,10 +36,12 @@ def _print_version(value: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("-V", "--version", callback=_print_version, is_eager=True, help="Version."),
+        typer.Option(
+            "-V", "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
-    """Compress photographs with a learned codec: smaller than JPEG and WebP at equal PSNR."""
+    """Compress images with a learned codec: smaller than JPEG and WebP at equal PSNR."""
 
 
 for command in (
@@ -51,7 +53,7 @@ for command in (
 
 def main() -> None:
     """Run the command line."""
-    atexit.register(gc.freeze)  # else the last collection looks at all of torch
-    warnings.filterwarnings("ignore", module="PIL")  # Pillow's doubts about odd metadata
+    atexit.register(gc.freeze)  # otherwise the final collection would visit all of torch
+    warnings.filterwarnings("ignore", module="PIL")  # Pillow's warnings about odd metadata
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing partial is left
     app()

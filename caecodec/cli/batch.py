@@ -1,4 +1,4 @@
-"""Many jobs, one after another or in threads: progress, results, a summary."""
+"""Many jobs, in sequence or in threads: progress, results and a summary."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
 
-from caecodec.cli.console import FAILED, progress_bar, say
-from caecodec.cli.files import PIPE, Job, check_target, file_exists, remove_source
+from caecodec.cli.console import FAILED, print_line, progress_bar
+from caecodec.cli.jobs import Job, check_target
 from caecodec.errors import CodecError, ConfigError
-from caecodec.files.urls import is_url
+from caecodec.files.places import PIPE, file_exists, has_times, make_parent, remove_file
 
 PATIENCE = 1.0
-"""Seconds after which a single job gets a progress bar."""
+"""Seconds after which a single job shows a progress bar."""
 
 
 class ProgressStyle(enum.StrEnum):
@@ -32,19 +32,19 @@ class ProgressStyle(enum.StrEnum):
     none = "none"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    """How jobs are done.
+    """How jobs are run.
 
     Attributes:
-        force: overwrite outputs that exist.
-        skip_existing: leave such jobs out instead.
-        dry_run: say what would be done.
-        workers: jobs at a time.
-        preserve: give outputs the times and permissions of their inputs.
-        as_json: one JSON object a job on stdout.
-        progress: auto: a line a file, and a bar on a terminal; bar: the bar alone; plain: the
-            lines alone, counted; none: only errors.
+        force: overwrite existing outputs.
+        skip_existing: skip such jobs instead.
+        dry_run: show what would be done.
+        workers: number of jobs in parallel.
+        preserve: copy times and permissions from inputs to outputs.
+        as_json: print one JSON object per job to stdout.
+        progress: auto: a line per file, and a bar on terminals; bar: the bar alone; plain: the
+            lines alone, numbered; none: only errors.
         remove: delete each input once its job is done.
     """
 
@@ -62,17 +62,28 @@ class Batch:
             raise ConfigError("--force and --skip-existing exclude each other: give one of them")
 
 
-@dataclasses.dataclass(frozen=True)
+class Status(enum.StrEnum):
+    """What became of a job; planned: a dry run would do it."""
+
+    done = "done"
+    planned = "planned"
+    skipped = "skipped"
+    failed = "failed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of a job.
 
     Attributes:
-        line: about it, for people.
-        facts: about it, for JSON.
-        pixels: of the image.
-        bytes_in, bytes_out: of the files.
+        status: the outcome in one word.
+        line: a description; for a failure, the error message.
+        facts: further fields of the JSON object.
+        pixels: size of the image.
+        bytes_in, bytes_out: sizes of the files.
     """
 
+    status: Status = Status.done
     line: str
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     pixels: int = 0
@@ -85,16 +96,16 @@ Work = Callable[[Job, Show], Outcome]
 
 
 def run_jobs(jobs: Sequence[Job], work: Work, batch: Batch | None = None) -> None:
-    """Do every job; a failure does not stop the rest.
+    """Run every job; a failure does not stop the rest.
 
     Args:
-        jobs: in order.
-        work: does one, and tells the part of it that is done.
-        batch: how.
+        jobs: run in this order.
+        work: runs one job, and reports the fraction that is done.
+        batch: how to run them.
 
     Raises:
         typer.Exit: code 1, after a list of the failures.
-        KeyboardInterrupt: once the jobs that had begun are done or undone.
+        KeyboardInterrupt: once all started jobs are finished or undone.
     """
     _Run(jobs, work, batch or Batch()).go()
 
@@ -104,12 +115,11 @@ class _Run:
         self._jobs, self._work, self._batch = jobs, work, batch
         if batch.as_json and any(job.target == PIPE for job in jobs):
             raise ConfigError("--json writes to stdout: give the image another output")
-        if batch.preserve and any(is_url(job.source) or is_url(job.target) for job in jobs):
+        places = (place for job in jobs for place in (job.source, job.target))
+        if batch.preserve and not all(map(has_times, places)):
             raise ConfigError("--preserve is for files: a URL has no times or permissions to keep")
         self._started = time.monotonic()
-        self._outcomes: list[Outcome] = []
-        self._failures: list[tuple[Job, str]] = []
-        self._skipped = 0
+        self._outcomes: list[tuple[Job, Outcome]] = []
         self._parts = dict.fromkeys(range(len(jobs)), 0.0)
         styles = {ProgressStyle.auto, ProgressStyle.bar}
         self._bar = progress_bar(is_shown=batch.progress in styles)
@@ -118,23 +128,24 @@ class _Run:
     def go(self) -> None:
         with self._bar:
             self._task = self._bar.add_task("", total=len(self._jobs), visible=len(self._jobs) > 1)
-            for number, result in self._results():
-                self._take(self._jobs[number], result)
+            for number, outcome in self._results():
+                self._take(self._jobs[number], outcome)
                 self._show(number, 1.0)
-        for job, message in self._failures:
-            named = message if job.source in message else f"{job.source}: {message}"
-            say(f"error: {named}")
+        failures = [pair for pair in self._outcomes if pair[1].status is Status.failed]
+        for job, outcome in failures:
+            named = outcome.line if job.source in outcome.line else f"{job.source}: {outcome.line}"
+            print_line(f"error: {named}")
         if len(self._jobs) > 1 and not self._batch.dry_run:
-            say(self._summary())
-        if self._failures:
+            print_line(self._summary())
+        if failures:
             raise typer.Exit(FAILED)
 
-    def _results(self) -> Iterator[tuple[int, Outcome | str | None]]:
-        """Yield the number of each job and its outcome, its failure, or None if it is skipped."""
+    def _results(self) -> Iterator[tuple[int, Outcome]]:
+        """Yield the number of each job and its outcome."""
         if self._batch.workers == 1:
             yield from ((number, self._do(number)) for number in range(len(self._jobs)))
             return
-        import concurrent.futures  # noqa: PLC0415 - `--help` and `info` start sooner without it
+        import concurrent.futures  # noqa: PLC0415 - `--help` and `info` start faster without it
 
         _share_cores(self._batch.workers)
         pool = concurrent.futures.ThreadPoolExecutor(self._batch.workers)
@@ -145,47 +156,37 @@ class _Run:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _do(self, number: int) -> Outcome | str | None:
+    def _do(self, number: int) -> Outcome:
         job = self._jobs[number]
         try:
             is_file = job.target not in {"", PIPE}
             if self._batch.skip_existing and is_file and file_exists(job.target):
-                return None
+                return Outcome(status=Status.skipped, line=f"{job.target} exists: skipped")
             check_target(job, force=self._batch.force)
             if self._batch.dry_run:
-                return Outcome(f"would make {job.target} from {job.source}")
-            if job.makes_folder and not is_url(job.target):
-                Path(job.target).parent.mkdir(parents=True, exist_ok=True)
+                line = f"would make {job.target} from {job.source}"
+                return Outcome(status=Status.planned, line=line)
+            if job.makes_folder:
+                make_parent(job.target)
             outcome = self._work(job, lambda part: self._show(number, part))
             if self._batch.preserve and is_file and job.source != PIPE:
                 shutil.copystat(job.source, job.target)
             if self._batch.remove:
-                remove_source(job.source)
+                remove_file(job.source)
         except (CodecError, OSError, MemoryError) as error:
-            return str(error) or type(error).__name__
+            message = str(error) or type(error).__name__
+            return Outcome(status=Status.failed, line=message, facts={"error": message})
         return outcome
 
-    def _take(self, job: Job, result: Outcome | str | None) -> None:
-        facts: dict[str, Any] = {"path": job.source, "output": job.target or None}
-        if result is None:
-            self._skipped += 1
-            facts["status"] = "skipped"
-            line = f"{job.target} exists: skipped"
-        elif isinstance(result, str):
-            self._failures.append((job, result))
-            facts |= {"status": "failed", "error": result}
-            line = ""
-        else:
-            self._outcomes.append(result)
-            facts |= {"status": "planned" if self._batch.dry_run else "done", **result.facts}
-            line = result.line
+    def _take(self, job: Job, outcome: Outcome) -> None:
+        self._outcomes.append((job, outcome))
         if self._batch.as_json:
-            typer.echo(json.dumps(facts))
-        elif line and self._has_lines:
-            done = len(self._outcomes) + len(self._failures) + self._skipped
+            facts = {"path": job.source, "output": job.target or None, "status": outcome.status}
+            typer.echo(json.dumps(facts | outcome.facts))
+        elif self._has_lines and outcome.status is not Status.failed:
             is_counted = self._batch.progress is ProgressStyle.plain
-            count = f"{done}/{len(self._jobs)} " if is_counted else ""
-            self._bar.console.print(count + line, markup=False)
+            count = f"{len(self._outcomes)}/{len(self._jobs)} " if is_counted else ""
+            self._bar.console.print(count + outcome.line, markup=False)
 
     def _show(self, number: int, part: float) -> None:
         advance, self._parts[number] = part - self._parts[number], part
@@ -193,24 +194,26 @@ class _Run:
         self._bar.update(self._task, advance=advance, visible=is_slow or len(self._jobs) > 1)
 
     def _summary(self) -> str:
-        bytes_in = sum(outcome.bytes_in for outcome in self._outcomes)
-        bytes_out = sum(outcome.bytes_out for outcome in self._outcomes)
-        pixels = sum(outcome.pixels for outcome in self._outcomes)
+        outcomes = [outcome for _, outcome in self._outcomes]
+        bytes_in = sum(outcome.bytes_in for outcome in outcomes)
+        bytes_out = sum(outcome.bytes_out for outcome in outcomes)
+        pixels = sum(outcome.pixels for outcome in outcomes)
+        statuses = Counter(outcome.status for outcome in outcomes)
         seconds = time.monotonic() - self._started
-        failed, total = len(self._failures), len(self._jobs)
+        failed, total = statuses[Status.failed], len(self._jobs)
         counts = [f"{failed} of {total} files failed" if failed else f"{total} files"]
         if pixels:
             counts.append(f"{pixels / 1e6:.1f} megapixels")
         if bytes_out:
             ratio = max(bytes_in, bytes_out) / max(1, min(bytes_in, bytes_out))
             counts.append(f"{bytes_in:,} bytes in, {bytes_out:,} out (a factor of {ratio:.1f})")
-        if self._skipped:
-            counts.append(f"{self._skipped} skipped")
+        if statuses[Status.skipped]:
+            counts.append(f"{statuses[Status.skipped]} skipped")
         return f"{', '.join(counts)}, {seconds:.1f} s"
 
 
 def _share_cores(workers: int) -> None:
-    """Let each of so many threads compute with its share of the cores."""
-    import torch  # noqa: PLC0415 - slow to load, and only batches of several workers need it here
+    """Give each of this many threads its share of the cores."""
+    import torch  # noqa: PLC0415 - slow to load, needed only by batches of several workers
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))

@@ -1,4 +1,4 @@
-"""The work behind `caecodec bench`."""
+"""The implementation of `bench` and `compare`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from caecodec.benchmark.measure import (
 from caecodec.benchmark.plot import label_of, plot_name
 from caecodec.benchmark.report import Picture, svg_section, table_section, tabs_section, write_page
 from caecodec.benchmark.results import bd_cells, format_table, write_results
-from caecodec.cli.console import say, stderr
+from caecodec.cli.console import print_line, stderr
 from caecodec.errors import ConfigError
-from caecodec.image.pixels import open_image, take_apart
+from caecodec.image.image_files import open_image
+from caecodec.image.picture import take_apart
 
 _EXTRA_MODULES = ("matplotlib", "bjontegaard", "pytorch_msssim")
 _BD_HEADING = "<h3>BD-rate, percent: negative is smaller</h3>"
@@ -40,27 +41,27 @@ _BD_HEADING = "<h3>BD-rate, percent: negative is smaller</h3>"
 def run(
     dataset: Path,
     names: list[str],
+    *,
     qualities: list[float] | None,
     out: Path,
     model: str,
-    *,
     baselines: Path | None = None,
     num_pictures: int = 0,
     bits_per_pixel: float = 0.25,
     with_ssimulacra2: bool = False,
 ) -> None:
-    """Measure, print the tables on stdout, and write the results.
+    """Measure, print the tables to stdout, and write the results.
 
     Args:
         dataset: folder of images.
-        names: of the codecs, as for `make_codecs`.
-        qualities: for every lossy codec instead of its own.
-        out: folder of the results.
+        names: names of the codecs, as for `make_codecs`.
+        qualities: qualities for every lossy codec instead of its own.
+        out: folder for the results.
         model: name or path of the model behind "cae" and its efforts.
         baselines: file of published curves for these images; the shipped one when they are Kodak.
-        num_pictures: images under a slider in report.html, spread over the data set.
-        bits_per_pixel: of their files.
-        with_ssimulacra2: measure that too.
+        num_pictures: number of images under a slider in report.html, spread over the data set.
+        bits_per_pixel: rate of their files.
+        with_ssimulacra2: also measure SSIMULACRA2.
     """
     digests, codecs = load_codecs(names, model, qualities)
     for module in (
@@ -101,13 +102,13 @@ def run(
         pictures=_pictures(chosen, codecs, bits_per_pixel),
     )
     Console(width=110).print(format_table(points, rates, comparisons, others=others))
-    say(f"wrote results.csv, results.json, plots and report.html in {out}")
+    print_line(f"wrote results.csv, results.json, plots and report.html in {out}")
 
 
 def compare_image(
-    path: Path, names: list[str], bits_per_pixel: float, out: Path, model: str
+    path: Path, names: list[str], *, bits_per_pixel: float, out: Path, model: str
 ) -> None:
-    """Write a page of one image by several codecs at equal size.
+    """Write a page that shows one image by several codecs at equal file size.
 
     Raises:
         ConfigError: no lossy codec among the names.
@@ -135,7 +136,7 @@ def compare_image(
         sections=[("Files", table_section(heads, rows))],
         pictures=pictures,
     )
-    say(f"wrote {out}")
+    print_line(f"wrote {out}")
 
 
 def _measure(
@@ -168,14 +169,14 @@ def _write_report(
 
 
 def _others(points: list[Point]) -> list[str]:
-    """Return the metrics besides PSNR that lossy points have."""
+    """Return the metrics other than PSNR that lossy points have."""
     lossy = [point for point in points if isfinite(point.psnr)]
     names = list(METRICS)[1:]
     return [name for name in names if any(METRICS[name].value(one) is not None for one in lossy)]
 
 
 def _curves_section(out: Path, matrices: dict[str, BdMatrix]) -> str:
-    """Return plot and BD-rates by metric, one seen at a time."""
+    """Return plot and BD-rates by metric, one shown at a time."""
     parts = {}
     for metric, matrix in matrices.items():
         plot = svg_section((out / plot_name(metric)).read_text(encoding="utf-8"), metric)

@@ -1,4 +1,4 @@
-"""The work behind `caecodec compress` and `caecodec decompress`."""
+"""The implementation of `compress`, `decompress`, `thumbnail` and `verify`."""
 
 from __future__ import annotations
 
@@ -14,21 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caecodec.cli.batch import Batch, Outcome, run_jobs
-from caecodec.cli.files import (
-    PIPE,
-    Job,
-    file_size,
-    open_source,
-    read_source,
-    write_target,
-)
+from caecodec.cli.jobs import Job
 from caecodec.codec.targets import Target, compress_to
 from caecodec.config import REDUCTIONS, Progress, largest_reduction
 from caecodec.errors import ConfigError, FormatError
+from caecodec.files.places import PIPE, file_size, open_file, read_file, write_file
 from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
 from caecodec.format.container import unpack, unpack_header
+from caecodec.image.alpha import decode_alpha
+from caecodec.image.image_files import FORMATS, open_image, save_image
 from caecodec.image.metrics import psnr
-from caecodec.image.pixels import FORMATS, decode_alpha, open_image, save_image, take_apart
+from caecodec.image.picture import take_apart
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,13 +35,14 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def parse_target(
+    *,
     quality: float | None,
     size: str | None,
     bpp: float | None,
     psnr: float | None,
     ssimulacra2: float | None,
 ) -> Target | None:
-    """Return the target that the options name, or None for a quality.
+    """Return the target that the options set, or None for a quality.
 
     Raises:
         ConfigError: more than one of them, or a size that is not a number.
@@ -73,13 +70,13 @@ class Compressing:
 
     Attributes:
         quality: 0..100, unless there is a target.
-        target: a size, a PSNR or SSIMULACRA2 to reach instead.
+        target: a size, PSNR or SSIMULACRA2 to reach instead.
         effort: 1, 3, 5, 7 or 9.
-        best_effort: take the nearest where the target is out of reach.
-        verify: a file counts as done when what was written decodes.
-        measures_psnr: decode, and say the PSNR.
-        model: name or path.
-        size_limit: pixels of the largest image.
+        best_effort: write the closest result if the target is unreachable.
+        verify: decode each written file before it counts as done.
+        measures_psnr: decode each file and report its PSNR.
+        model: name or path of the model.
+        size_limit: pixels of the largest image accepted.
     """
 
     quality: float
@@ -100,7 +97,7 @@ def compress_all(jobs: Sequence[Job], options: Compressing, batch: Batch) -> Non
 
 
 def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
-    image = open_image(open_source(job.source), job.source, size_limit=options.size_limit)
+    image = open_image(open_file(job.source), job.source, size_limit=options.size_limit)
     codec = _codec(options.model, options.size_limit)
     started = time.perf_counter()
     if options.target:
@@ -120,16 +117,15 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
 
     def approve(written: bytes) -> None:
         try:
-            codec.decompress(written, reduce=8)  # all of it, in little memory
+            codec.decompress(written, scale=1 / 8)  # all of it, in little memory
         except FormatError as error:
             raise FormatError(
                 f"what was written as {job.target} does not decode: {error}"
             ) from error
 
-    write_target(
+    write_file(
         job.target, lambda file: file.write(data), approve=approve if options.verify else None
     )
-    bytes_in = file_size(job.source)
     facts = _facts(data, seconds)
     notes = [
         f"{len(data):,} bytes, {facts['bpp']:.3f} bpp, quality {facts['quality']:g}",
@@ -139,12 +135,17 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
         decoded = take_apart(codec.decompress(data)).color
         facts["psnr"] = round(psnr(take_apart(image).color, decoded), 4)
         notes.insert(1, f"{facts['psnr']:.2f} dB")
-    pixels = image.width * image.height
-    return Outcome(_summary(job, ", ".join(notes)), facts, pixels, bytes_in, len(data))
+    return Outcome(
+        line=_summary(job, ", ".join(notes)),
+        facts=facts,
+        pixels=image.width * image.height,
+        bytes_in=file_size(job.source),
+        bytes_out=len(data),
+    )
 
 
 def _facts(data: bytes, seconds: float) -> dict[str, Any]:
-    """Return what JSON says of a file."""
+    """Return the fields of a file in JSON output."""
     header = unpack_header(data, size_limit=MAX_SIDE**2)
     return {
         "width": header.width,
@@ -176,33 +177,33 @@ class Decompressing:
     """What `decompress` does with each file.
 
     Attributes:
-        suffix: of the format, or None for that of the output.
-        crop: x, y, width and height of the part, or None for all.
-        reduce: how many times smaller the image is made, each way.
-        allow_partial: write what is intact of a damaged file, and fail.
-        model: name or path, or None for that of the file.
-        size_limit: pixels of the largest image.
+        suffix: suffix of the output format, or None for that of the output.
+        crop: x, y, width and height of the part to decode, or None for all.
+        scale: 1, 1/2, 1/4 or 1/8 of the size each way.
+        allow_partial: write the intact parts of a damaged file, and fail.
+        model: name or path of the model, or None for the one that the file names.
+        size_limit: pixels of the largest image accepted.
     """
 
     suffix: str | None
     crop: tuple[int, int, int, int] | None
-    reduce: int
+    scale: float
     allow_partial: bool
     model: str | None
     size_limit: int
 
     def __post_init__(self) -> None:
-        if self.allow_partial and (self.crop or self.reduce > 1):
+        if self.allow_partial and (self.crop or self.scale < 1):
             raise ConfigError("--allow-partial takes the whole image: leave out --crop and --scale")
 
 
 def decompress_all(jobs: Sequence[Job], options: Decompressing, batch: Batch) -> None:
-    """Decompress every job's file, or a part of it, or smaller, or what is intact of it."""
+    """Decompress every job's file: all of it, a part, at reduced size, or what is intact."""
     run_jobs(jobs, functools.partial(_decompress, options), batch)
 
 
 def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outcome:
-    data = read_source(job.source)
+    data = read_file(job.source)
     codec = _codec_for(data, options.model, options.size_limit)
     started = time.perf_counter()
     losses: list[str] = []
@@ -210,48 +211,51 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
         image, losses = codec.salvage(data)
     else:
         image = codec.decompress(
-            data, crop=options.crop, reduce=options.reduce, on_progress=on_progress
+            data, crop=options.crop, scale=options.scale, on_progress=on_progress
         )
     seconds = time.perf_counter() - started
     default = ".png" if job.target == PIPE else Path(job.target).suffix
     dropped = _write_image(job.target, image, options.suffix or default)
     if losses:
         raise FormatError(f"{job.target} written without what is lost: {'; '.join(losses)}")
-    bytes_out = file_size(job.target)
     note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
-    line = _summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}")
-    pixels = image.width * image.height
-    return Outcome(line, _facts(data, seconds), pixels, len(data), bytes_out)
+    return Outcome(
+        line=_summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}"),
+        facts=_facts(data, seconds),
+        pixels=image.width * image.height,
+        bytes_in=len(data),
+        bytes_out=file_size(job.target),
+    )
 
 
 def make_thumbnail(job: Job, *, size: int, model: str | None, size_limit: int) -> None:
-    """Write an image of at most `size` pixels a side, upright, in the format of its suffix."""
+    """Write an upright image of at most `size` pixels per side, in the format of its suffix."""
     from PIL import Image, ImageOps  # noqa: PLC0415 - after the arguments are known to be right
 
-    data = read_source(job.source)
+    data = read_file(job.source)
     codec = _codec_for(data, model, size_limit)
     header = unpack_header(data, size_limit=size_limit)
-    reduce = largest_reduction(max(header.width, header.height), size)
-    image = ImageOps.exif_transpose(codec.decompress(data, reduce=reduce))
+    reduction = largest_reduction(max(header.width, header.height), size)
+    image = ImageOps.exif_transpose(codec.decompress(data, scale=1 / reduction))
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     _write_image(job.target, image, Path(job.target).suffix)
 
 
 def _write_image(target: str, image: Image.Image, suffix: str) -> list[str]:
-    """Write in the format of a suffix (PNG for an unknown one); return what it cannot hold."""
+    """Write in the format of a suffix, PNG if unknown; return the metadata that it cannot hold."""
     dropped: list[str] = []
     image_format = FORMATS.get(suffix.lower(), "PNG")
-    write_target(target, lambda file: dropped.extend(save_image(image, file, image_format)))
+    write_file(target, lambda file: dropped.extend(save_image(image, file, image_format)))
     return dropped
 
 
 def verify_all(
     paths: Sequence[str], *, deep: bool, model: str | None, size_limit: int, batch: Batch
 ) -> None:
-    """Check every file's framing, checksums and alpha; if deep, decode its symbols as well."""
+    """Check every file's framing, checksums and alpha; if deep, also decode its symbols."""
 
     def work(job: Job, _: Progress) -> Outcome:
-        data = read_source(job.source)
+        data = read_file(job.source)
         started = time.perf_counter()
         container = unpack(data, size_limit=size_limit)
         header, count = container.header, len(container.tiles)
@@ -260,20 +264,23 @@ def verify_all(
         if deep:
             _codec_for(data, model, size_limit).file_symbols(data)
         tiles = f"{count} tile{'s' if count > 1 else ''}{', symbols decoded' if deep else ''}"
-        line = f"{job.source}: whole, {header.width} x {header.height}, {tiles}"
-        facts = _facts(data, time.perf_counter() - started)
-        return Outcome(line, facts, header.width * header.height, len(data))
+        return Outcome(
+            line=f"{job.source}: whole, {header.width} x {header.height}, {tiles}",
+            facts=_facts(data, time.perf_counter() - started),
+            pixels=header.width * header.height,
+            bytes_in=len(data),
+        )
 
     run_jobs([Job(path, "") for path in paths], work, batch)
 
 
-def parse_scale(text: str) -> int:
-    """Return how many times smaller `--scale` makes an image.
+def parse_scale(text: str) -> float:
+    """Return the number that `--scale` gives.
 
     Raises:
         ConfigError: it is none of 1, 1/2, 1/4, 1/8.
     """
-    scales = {"1" if factor == 1 else f"1/{factor}": factor for factor in REDUCTIONS}
+    scales = {"1" if factor == 1 else f"1/{factor}": 1 / factor for factor in REDUCTIONS}
     if text.strip() not in scales:
         raise ConfigError(f"--scale is {text!r}, expected one of {', '.join(scales)}")
     return scales[text.strip()]
@@ -305,7 +312,7 @@ def _codec(model: str, size_limit: int) -> Codec:
 
 
 def _codec_for(data: bytes, model: str | None, size_limit: int) -> Codec:
-    unpack_header(data, size_limit=size_limit)  # before torch: what is no file is told at once
+    unpack_header(data, size_limit=size_limit)  # before loading torch: bad files fail at once
     if model:
         return _codec(model, size_limit)
     with _no_collections_while_torch_loads():
@@ -316,7 +323,7 @@ def _codec_for(data: bytes, model: str | None, size_limit: int) -> Codec:
 
 @contextlib.contextmanager
 def _no_collections_while_torch_loads() -> Iterator[None]:
-    """Load faster: none of torch's half a million objects is garbage, then or later."""
+    """Load torch faster: none of its half a million objects is garbage, now or later."""
     if "torch" in sys.modules:
         yield
         return

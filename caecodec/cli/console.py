@@ -1,4 +1,4 @@
-"""Words on stderr: errors, summaries and progress bars."""
+"""Output to stderr: errors, summaries and progress bars."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ R = TypeVar("R")
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
-    """Write one line to stderr."""
+def print_line(text: str) -> None:
+    """Print one line to stderr."""
     stderr.print(text, markup=False)
 
 
 def stop(error: CodecError | str, code: int = FAILED) -> NoReturn:
-    """Say an error and leave."""
-    say(f"error: {error}")
+    """Print an error and exit."""
+    print_line(f"error: {error}")
     raise typer.Exit(code)
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn every foreseen exception of a command into one line and an exit code."""
+    """Report every expected exception of a command as one line and an exit code."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -67,7 +67,7 @@ def training_bar() -> Progress:
 
 
 def progress_bar(*, is_shown: bool) -> Progress:
-    """Return a bar of jobs; it shows on a terminal only."""
+    """Return a bar of jobs, shown on terminals only."""
     return Progress(
         BarColumn(),
         TextColumn("{task.completed:.1f}/{task.total}"),

@@ -19,45 +19,49 @@ Inputs = Annotated[
 ]
 OutputFolder = Annotated[
     str | None,
-    typer.Option(
-        "-o", "--output-dir", metavar="FOLDER", help="Folder for the outputs of all inputs."
-    ),
+    typer.Option("-o", "--output-dir", metavar="FOLDER", help="Folder for all outputs."),
 ]
 MirrorFolder = Annotated[
     str | None,
     typer.Option(
         metavar="FOLDER",
-        help="Folder for the outputs, each below the path of its input as given.",
+        help="Folder for all outputs, each under the path of its input as given.",
     ),
 ]
 Recursive = Annotated[
     bool,
-    typer.Option("-r", "--recursive", help="Take folders, and what is below; -o keeps their tree."),
+    typer.Option(
+        "-r", "--recursive", help="Process folders recursively; -o preserves their structure."
+    ),
 ]
 Filelist = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="Take inputs from a file, one a line."),
+    typer.Option(metavar="FILE", help="Read inputs from a file, one per line."),
 ]
 SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave out inputs whose output exists.")
+    bool, typer.Option("--skip-existing", help="Skip inputs whose output exists.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("-n", "--dry-run", help="Say what would be done, and write nothing.")
+    bool, typer.Option("-n", "--dry-run", help="Show what would be done; write nothing.")
 ]
-Workers = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files at a time.")]
+Workers = Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files to process in parallel.")]
 Preserve = Annotated[
-    bool, typer.Option("--preserve", help="Give outputs the times and permissions of inputs.")
+    bool, typer.Option("--preserve", help="Copy times and permissions from inputs to outputs.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a file on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per file to stdout.")]
 Progress = Annotated[
     ProgressStyle,
-    typer.Option(help="A line a file and a bar; the bar; counted lines; only errors."),
+    typer.Option(help="Lines and a bar, the bar alone, numbered lines, or only errors."),
 ]
-Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite outputs that exist.")]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite existing outputs.")]
 Quality = Annotated[
     float | None,
     typer.Option(
-        "-q", "--quality", min=0, max=100, help="0 (smallest) to 100 (best) (default: 50)."
+        "-q",
+        "--quality",
+        min=0,
+        max=100,
+        help="0 (smallest file) to 100 (best quality); default: 50.",
     ),
 ]
 
@@ -80,7 +84,7 @@ Effort = Annotated[
     ),
 ]
 VerifyWritten = Annotated[
-    bool, typer.Option("--verify", help="Decode what was written before it counts as done.")
+    bool, typer.Option("--verify", help="Decode each written file before it counts as done.")
 ]
 Remove = Annotated[
     bool, typer.Option("--rm", help="Delete each input once its output is verified.")
@@ -88,15 +92,11 @@ Remove = Annotated[
 SizeLimit = Annotated[
     str | None,
     typer.Option(
-        metavar="PIXELS", help="Refuse larger images (default: 178956970); 500M allows more."
+        metavar="PIXELS", help="Largest image to accept, such as 500M (default: 178956970)."
     ),
 ]
 TuneOption = Annotated[
     Tune | None,
-    typer.Option(
-        "--tune", help=f"What to spend bits on: the eye, or PSNR (default: {DEFAULT_TUNE})."
-    ),
+    typer.Option("--tune", help=f"Optimise for the eye or for PSNR (default: {DEFAULT_TUNE})."),
 ]
-Model = Annotated[
-    str | None, typer.Option("--model", help="Shipped model, or a .safetensors file.")
-]
+Model = Annotated[str | None, typer.Option("--model", help="Shipped model or .safetensors file.")]

@@ -1,4 +1,4 @@
-"""The work behind `caecodec train` and `caecodec export`."""
+"""The implementation of `train` and `export`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.progress import Progress
 from torch import Tensor
 
-from caecodec.cli.console import say
+from caecodec.cli.console import print_line
 from caecodec.config import AnyConfig, ClassicConfig, model_config_from
 from caecodec.errors import ConfigError
 from caecodec.nn.architectures import build_model
@@ -24,13 +24,13 @@ from caecodec.weights.storage import find_weights, load_weights
 
 
 class Run(NamedTuple):
-    """What to train, and what to watch.
+    """What to train, and the options of the run.
 
     Attributes:
         config: name or path of a configuration, or None for that of the architecture.
-        model, settings: values that replace those of its tables [model] and [train].
-        start: shipped model or weights file to start from, or None; without a configuration, its
-            sizes are taken.
+        model, settings: values that override its tables [model] and [train].
+        start: shipped model or weights file to start from, or None; its sizes are used if there
+            is no configuration.
         valid: folder of validation images, or None.
     """
 
@@ -53,7 +53,7 @@ def run(
     from_average: bool,
     bar: Progress,
 ) -> None:
-    """Train, then export and draw; an interrupt leaves a checkpoint to resume from."""
+    """Train, export and plot; an interrupt leaves a checkpoint to resume from."""
     start = find_weights(choice.start) if choice.start else None
     sizes = choice.model
     if start and not choice.config:
@@ -79,13 +79,13 @@ def run(
         bar.disable = bar.disable or trainer.rank > 0 or not bar.console.is_terminal
         _train(trainer, budget, bar)
         if trainer.rank == 0:
-            say(
+            print_line(
                 f"{trainer.step} steps in {trainer.seconds / 60:.1f} minutes, "
-                f"{trainer.skipped} skipped for gradients that were not finite"
+                f"{trainer.skipped} skipped because of non-finite gradients"
             )
             if trainer.dead_branches:
-                say(
-                    f"{len(trainer.dead_branches)} branches are straight lines, work for nothing: "
+                print_line(
+                    f"{len(trainer.dead_branches)} branches are straight lines, wasted work: "
                     + ", ".join(trainer.dead_branches)
                 )
             _export(checkpoint, images, out)
@@ -93,7 +93,7 @@ def run(
 
 
 def export_weights(checkpoint: Path, dataset: Path, out: Path) -> None:
-    """Export a checkpoint with tables counted on a folder of images."""
+    """Export a checkpoint, with tables counted on a folder of images."""
     model_config = model_config_from(load_checkpoint(checkpoint).model_config)
     _export(checkpoint, load_images(dataset, color=_color_of(model_config)), out)
 
@@ -105,7 +105,7 @@ def _color_of(config: AnyConfig) -> str:
 def _budget(
     steps: int | None, minutes: float | None, epochs: float | None, steps_per_epoch: float
 ) -> Budget:
-    """Return the budget that exactly one of the options names."""
+    """Return the budget that exactly one of the options sets."""
     if epochs is None:
         return Budget(steps, minutes)
     if steps is not None or minutes is not None:
@@ -132,27 +132,29 @@ def _train(trainer: Trainer, budget: Budget, bar: Progress) -> None:
         try:
             trainer.run(budget, None if bar.disable else show)
         except KeyboardInterrupt:
-            say(f"stopped at step {trainer.step}: --resume goes on from {trainer.checkpoint_path}")
+            print_line(
+                f"stopped at step {trainer.step}: --resume continues from {trainer.checkpoint_path}"
+            )
             raise
 
 
 def _export(checkpoint: Path, images: list[Tensor], out: Path) -> None:
     report = export(checkpoint, images, out)
-    say(
+    print_line(
         f"wrote {out}: {report.coded_bpp:.4f} bpp by its tables against {report.float_bpp:.4f} bpp "
         f"estimated by the float model, {report.loss_percent:+.2f} %"
     )
 
 
 def _draw(out: Path, images: list[Tensor]) -> None:
-    """Show originals above what the exported model makes of them, and the loss by step."""
+    """Draw originals above their reconstructions by the exported model, and plot the loss."""
     weights = load_weights(out)
     picture = out.with_suffix(".reconstructions.png")
     compare(build_model(weights.config, weights.tensors), images).save(picture)
-    say(f"wrote {picture}: originals above their reconstructions at quality 50")
+    print_line(f"wrote {picture}: originals above their reconstructions at quality 50")
     log, plot = out.with_suffix(".ckpt.csv"), out.with_suffix(".loss.svg")
     if log.exists():
         plot.write_text(plot_loss(log))
-        say(f"wrote {plot}: loss, rate and PSNR by step")
+        print_line(f"wrote {plot}: loss, rate and PSNR by step")
     else:
-        say(f"no plot of the loss: the log starts at step {LOG_EVERY}")
+        print_line(f"no plot of the loss: the log starts at step {LOG_EVERY}")

@@ -1,1 +1,1 @@
-"""Many images on many machines."""
+"""A folder of images on a Ray cluster."""

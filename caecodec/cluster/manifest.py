@@ -1,4 +1,4 @@
-"""What became of every image, as parquet: parts while a run goes on, one file at its end."""
+"""The outcome of every image, as Parquet: parts during a run, one file at its end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ COLUMNS = {
     "bytes": "int64", "bpp": "float64", "quality": "float64", "effort": "int32",
     "digest": "string", "seconds": "float64", "error": "string",
 }  # fmt: skip
-"""Column -> type; digest is that of the weights, as hex, seconds those of coding."""
+"""Column -> type; `digest` is of the weights, in hex; `seconds` is the time of coding."""
 
 
 class Status(enum.StrEnum):
-    """What became of an image; skipped: an earlier run had done it."""
+    """The outcome of an image; skipped: an earlier run has done it."""
 
     done = "done"
     failed = "failed"
@@ -34,7 +34,7 @@ class Status(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The manifest of a folder of `.cae` files; one run writes it at a time.
+    """The manifest of a folder of `.cae` files, written by one run at a time.
 
     Attributes:
         folder: path or URL.
@@ -44,7 +44,7 @@ class Manifest:
 
     @property
     def path(self) -> str:
-        """The file that holds a row for every image, once a run is over."""
+        """The file with a row for every image, once a run has ended."""
         return join_url(self.folder, "manifest.parquet")
 
     @property
@@ -52,18 +52,18 @@ class Manifest:
         return join_url(self.folder, "manifest.parts")
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Write a part: it outlives whatever happens to the run."""
+        """Write a part, which survives whatever happens to the run."""
         name = f"{time.time_ns():020}-{secrets.token_hex(4)}.parquet"
         _write(join_url(self._parts, name), rows)
 
     def merge(self) -> dict[str, Row]:
-        """Put all parts, also those of a run that was cut off, into the one file.
+        """Merge all parts, including those of an interrupted run, into the one file.
 
         Returns:
-            The path of every image ever met -> its latest row.
+            Path of every image so far -> its latest row.
 
         Raises:
-            ConfigError: a file of this name is no manifest.
+            ConfigError: a file of this name is not a manifest.
             UrlError: it cannot be read or written.
         """
         parts = [join_url(self._parts, name) for name in names_below(self._parts)]
@@ -77,7 +77,7 @@ class Manifest:
 
 
 def table_of(rows: Iterable[Row]) -> Any:
-    """Return rows as an Arrow table, empty where a row has no value: all tables have one schema."""
+    """Return rows as an Arrow table, null where a row has no value: all tables share a schema."""
     return import_extra("pyarrow", "ray").Table.from_pylist(list(rows), schema=_schema())
 
 
@@ -96,7 +96,7 @@ def _read(path: str) -> list[Row]:
     try:
         table = import_extra("pyarrow.parquet", "ray").read_table(io.BytesIO(read_url(path)))
         return list(table.cast(_schema()).to_pylist())
-    except ValueError as error:  # as Arrow's errors are
+    except ValueError as error:  # the base of Arrow's errors
         raise ConfigError(
             f"{path} is not a manifest of caecodec: {str(error).splitlines()[0]}"
         ) from error

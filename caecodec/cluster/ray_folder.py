@@ -1,4 +1,4 @@
-"""A folder or bucket of images to `.cae` files on a Ray cluster."""
+"""Compress a folder or bucket of images on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -20,24 +20,17 @@ from caecodec.codec.search import effort_level
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
 from caecodec.errors import ConfigError
 from caecodec.extras import import_extra
-from caecodec.files.urls import (
-    check_url,
-    is_url,
-    join_url,
-    names_below,
-    read_url,
-    url_is_folder,
-    write_url,
-)
+from caecodec.files.places import absolute, check_place
+from caecodec.files.urls import join_url, names_below, read_url, url_is_folder, write_url
 from caecodec.format.constants import SIZE_LIMIT, quality_to_units
-from caecodec.image.pixels import IMAGE_SUFFIXES, open_image
+from caecodec.image.image_files import IMAGE_SUFFIXES, open_image
 from caecodec.weights import choose_model
 from caecodec.weights.storage import Weights, find_weights
 
 BLOCK_SIZE = 16
-"""Images that a worker takes at a time, at most."""
+"""Maximum number of images that a worker takes at a time."""
 PART_SECONDS = 10.0
-"""Seconds between parts of the manifest, at least."""
+"""Minimum number of seconds between parts of the manifest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +39,7 @@ class Summary:
 
     Attributes:
         manifest: path or URL of the manifest.
-        done, failed, skipped: images.
+        done, failed, skipped: numbers of images.
     """
 
     manifest: str
@@ -65,7 +58,7 @@ class _Settings:
 
     @property
     def facts(self) -> Row:
-        """What the manifest says of all images alike."""
+        """The columns of the manifest that are equal for all images."""
         digest = self.weights.digest.hex()
         return {"quality": self.quality, "effort": self.effort, "digest": digest}
 
@@ -82,21 +75,21 @@ def compress_folder(  # noqa: PLR0913 - options are parameters
     threads: int = 1,
     size_limit: int = SIZE_LIMIT,
 ) -> Summary:
-    """Compress all images below a folder; go on where an earlier run ended.
+    """Compress all images below a folder; resume where an earlier run ended.
 
-    Outputs keep the tree. An image is skipped if the manifest says that it was done with this
-    quality, effort and model, and its output is there; one that fails is a row of the manifest.
+    Outputs preserve the folder structure. An image is skipped if, by the manifest, it was done with
+    this quality, effort and model, and its output exists; a failure is a row of the manifest.
 
     Args:
         source: folder, or a URL such as `s3://bucket/photos`, that every machine can read.
-        destination: the same for the `.cae` files and `manifest.parquet`; made where need be.
+        destination: the same for the `.cae` files and `manifest.parquet`; created if missing.
         quality: 0..100.
         effort: 1, 3, 5, 7 or 9.
         tune: "visual" or "psnr", as `caecodec.compress`.
         model: name of a shipped model or path of a .safetensors file on this machine, instead.
-        workers: processes; as many as the cluster has room for by default.
-        threads: of each worker.
-        size_limit: pixels of the largest image.
+        workers: number of processes; by default, as many as fit on the cluster.
+        threads: threads of each worker.
+        size_limit: pixels of the largest image accepted.
 
     Raises:
         ConfigError: no such folder, a setting out of range, or the extra `ray` is missing.
@@ -124,16 +117,13 @@ def compress_folder(  # noqa: PLR0913 - options are parameters
 
 
 def _everywhere(folder: str | Path) -> str:
-    """Return a path or URL that means the same in a worker, which has another folder to be in."""
-    text = str(folder)
-    if is_url(text):
-        check_url(text)
-        return text
-    return Path(text).absolute().as_posix()
+    """Return a path or URL that is valid in workers, whose working directory is another."""
+    check_place(str(folder))
+    return absolute(str(folder))
 
 
 def _plan(source: str, manifest: Manifest, settings: _Settings) -> tuple[list[Row], list[Row]]:
-    """Return the rows of the images to compress, and those that are known without any work."""
+    """Return the rows of the images to compress, and those known without any work."""
     earlier = manifest.merge()
     existing = set(names_below(manifest.folder))
     pending, known = [], []
@@ -157,7 +147,7 @@ def _plan(source: str, manifest: Manifest, settings: _Settings) -> tuple[list[Ro
 
 
 def _is_done(row: Row, settings: _Settings) -> bool:
-    """Tell whether an earlier run did an image as it would be done now."""
+    """Return whether an earlier run did an image as it would be done now."""
     return row | settings.facts == row and row["status"] != Status.failed
 
 
@@ -171,7 +161,7 @@ def _on_ray(pending: list[Row], settings: _Settings, workers: int | None) -> Ite
     num_blocks = max(min(room, len(pending)), math.ceil(len(pending) / BLOCK_SIZE))
     pool = data.ActorPoolStrategy(
         size=min(room, num_blocks), max_tasks_in_flight_per_actor=1
-    )  # what a worker is given again after its death is then what it died of
+    )  # so what a restarted worker gets again is what it died on
     batches = data.from_items(pending, override_num_blocks=num_blocks).map_batches(
         _Worker,
         fn_constructor_args=(settings,),
@@ -185,7 +175,7 @@ def _on_ray(pending: list[Row], settings: _Settings, workers: int | None) -> Ite
 
 
 def _in_parts(results: Iterable[list[Row]]) -> Iterator[list[Row]]:
-    """Gather rows into parts, of those that came within some seconds; the last when all ends."""
+    """Gather rows into parts, one every PART_SECONDS, and a last one at the end."""
     gathered: list[Row] = []
     started = time.monotonic()
     for rows in results:
@@ -198,25 +188,28 @@ def _in_parts(results: Iterable[list[Row]]) -> Iterator[list[Row]]:
 
 
 class _Worker:
-    """A process that keeps one codec warm."""
+    """A process that keeps one codec loaded."""
 
     def __init__(self, settings: _Settings) -> None:
         torch.set_num_threads(settings.threads)
         self._codec = Codec(settings.weights, size_limit=settings.size_limit)
         self._settings = settings
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray deprecates what it calls here itself
+            warnings.simplefilter("ignore")  # Ray calls what it deprecates
             context = import_extra("ray", "ray").get_runtime_context()
             self._has_died = context.was_current_actor_reconstructed
 
     def __call__(self, block: Any) -> Any:
-        """Compress the images of a table, and return it with what became of them.
+        """Compress the images of a table, and return it with their outcomes.
 
-        Ray gives a worker that died the same table again, without end.
+        Ray gives a restarted worker the same table again, without end.
         """
         if self._has_died:
             self._has_died = False
-            died = {"status": Status.failed, "error": "the worker died, of this image or one near"}
+            died = {
+                "status": Status.failed,
+                "error": "the worker died on this image or a nearby one",
+            }
             return table_of(row | died for row in block.to_pylist())
         return table_of(self._compress(row) for row in block.to_pylist())
 

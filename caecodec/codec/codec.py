@@ -31,8 +31,9 @@ from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.grid import Region
 from caecodec.format.salvage import salvage
 from caecodec.format.tables import IntArray
+from caecodec.image.alpha import decode_alpha, with_alpha
 from caecodec.image.metrics import MAX_LEVEL
-from caecodec.image.pixels import ImageLike, Pixels, decode_alpha, with_alpha
+from caecodec.image.picture import ImageLike, Pixels
 from caecodec.nn.architectures import build_model
 from caecodec.nn.distortions import DISTORTIONS
 from caecodec.nn.inference import FrozenModel
@@ -130,7 +131,7 @@ class Codec:
         data: bytes,
         *,
         crop: Crop | None = None,
-        reduce: int = 1,
+        scale: float = 1,
         on_progress: Progress | None = None,
     ) -> Image.Image:
         """Return the image of a `.cae` file, its metadata in `info`.
@@ -139,28 +140,29 @@ class Codec:
             data: the whole file.
             crop: (x, y, width, height) in pixels, for a part of the image alone; only the tiles
                 that it needs are decoded.
-            reduce: 1, 2, 4 or 8: make the image this many times smaller each way, each pixel the
-                mean of those it stands for; the large one is never in memory.
+            scale: 1, 1/2, 1/4 or 1/8 of the size each way, each pixel the mean of those it stands
+                for; the image at full size is never in memory.
             on_progress: called with the part that is done, 0 to 1.
 
         Raises:
             FormatError: the bytes are not a valid file; the message says where.
             LimitExceededError: more pixels than the size limit.
             UnknownModelError: the file was made with another model.
-            ConfigError: the crop is not inside the image, or another `reduce`.
+            ConfigError: the crop is not inside the image, or another scale.
         """
         container = self._unpack(data)
         header = container.header
         window = _window(crop, header)
-        if reduce not in REDUCTIONS:
-            raise ConfigError(f"reduce is {reduce}, expected one of {REDUCTIONS}")
+        reductions = {1 / reduction: reduction for reduction in REDUCTIONS}
+        if scale not in reductions:
+            raise ConfigError(f"scale is {scale}, expected one of 1, 1/2, 1/4, 1/8")
         alpha = None
         if container.alpha is not None:
             alpha = decode_alpha(container.alpha, header.width, header.height)
         decompression = self._start_decoding(container)
         if crop is None:
             decompression.check_tiles_without_positions()
-        return _assemble(decompression, window, alpha, reduce, on_progress)
+        return _assemble(decompression, window, alpha, reductions[scale], on_progress)
 
     @torch.inference_mode()
     def salvage(self, data: bytes) -> tuple[Image.Image, list[str]]:
@@ -280,16 +282,16 @@ def _assemble(
     decompression: Decompression,
     window: Region,
     alpha: Pixels | None,
-    reduce: int = 1,
+    reduction: int = 1,
     on_progress: Progress | None = None,
 ) -> Image.Image:
     """Put an image together from the parts of a window and the whole image's alpha."""
     mode, metadata = decompression.mode, decompression.metadata
-    image = Image.new(mode.name, (-(-window.width // reduce), -(-window.height // reduce)))
+    image = Image.new(mode.name, (-(-window.width // reduction), -(-window.height // reduction)))
     for part, color in decompression.lines(window, on_progress):
         piece = with_alpha(color, None if alpha is None else alpha[part.rows, part.columns])
-        corner = (part.left - window.left) // reduce, (part.top - window.top) // reduce
-        image.paste(piece if reduce == 1 else piece.reduce(reduce), corner)
+        corner = (part.left - window.left) // reduction, (part.top - window.top) // reduction
+        image.paste(piece if reduction == 1 else piece.reduce(reduction), corner)
     image.info.update(metadata)
     return image
 

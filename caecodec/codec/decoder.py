@@ -20,7 +20,7 @@ from caecodec.errors import DesyncError, FormatError
 from caecodec.format.container import Container
 from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.grid import Region
-from caecodec.image.pixels import Pixels
+from caecodec.image.picture import Pixels
 from caecodec.nn.inference import FrozenModel
 
 MID_GRAY = 128

@@ -33,7 +33,8 @@ from caecodec.format.container import Container, Header, Tile, check_size, pack
 from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.grid import Region
 from caecodec.format.tables import IntArray
-from caecodec.image.pixels import ImageLike, Picture, encode_alpha, take_apart
+from caecodec.image.alpha import encode_alpha
+from caecodec.image.picture import ImageLike, Picture, take_apart
 from caecodec.nn.distortions import Distortion, squared_error
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.inference import FrozenModel, Latent, Quantized

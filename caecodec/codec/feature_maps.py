@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from caecodec.codec.encoder import check_color
 from caecodec.codec.tensors import to_unit
 from caecodec.errors import ConfigError
-from caecodec.image.pixels import ImageLike, take_apart
+from caecodec.image.picture import ImageLike, take_apart
 from caecodec.nn.entropy_models import replicate_to_multiple
 from caecodec.nn.inference import FrozenModel
 from caecodec.nn.summary import feature_maps

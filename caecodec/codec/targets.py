@@ -13,7 +13,7 @@ from caecodec.errors import ConfigError, TargetError
 from caecodec.extras import import_extra
 from caecodec.format.constants import QUALITY_UNIT
 from caecodec.image.metrics import psnr, ssimulacra2
-from caecodec.image.pixels import ImageLike, Pixels, take_apart
+from caecodec.image.picture import ImageLike, Pixels, take_apart
 
 if TYPE_CHECKING:
     from caecodec.codec.codec import Codec

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from caecodec.format.tables import IntArray
-from caecodec.image.pixels import Pixels
+from caecodec.image.picture import Pixels
 
 
 def to_unit(color: Pixels) -> Tensor:

@@ -1,4 +1,4 @@
-"""What file managers and file(1) need to know `.cae` files, and where it goes."""
+"""The files by which file managers and file(1) recognise `.cae` files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PLACES = {
 
 
 def install(data_folder: Path) -> list[Path]:
-    """Write the files below a data folder, such as ~/.local/share, and refresh its mime database.
+    """Write the files below a data folder, such as ~/.local/share, and update its MIME database.
 
     Returns:
-        What was written.
+        The files written.
 
     Raises:
         OSError: a file cannot be written.
@@ -36,10 +36,10 @@ def install(data_folder: Path) -> list[Path]:
 
 
 def remove(data_folder: Path) -> list[Path]:
-    """Delete what `install` wrote; the inverse of it.
+    """Delete what `install` wrote.
 
     Returns:
-        What was deleted.
+        The files deleted.
 
     Raises:
         OSError: a file cannot be deleted.
@@ -56,7 +56,7 @@ def _paths(data_folder: Path) -> list[Path]:
 
 
 def _refresh(data_folder: Path) -> None:
-    """Let file managers see the mime type; without the program there is no database to refresh."""
+    """Update the MIME database; without the program, there is none to update."""
     program = shutil.which("update-mime-database")
     if program:
         subprocess.run([program, str(data_folder / "mime")], check=False, capture_output=True)  # noqa: S603 - found on the path

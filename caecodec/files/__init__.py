@@ -1,1 +1,1 @@
-"""Where bytes live: paths and URLs, and replacing them whole."""
+"""Where bytes live: paths, pipes and URLs, and replacing files whole."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 _KEPT_OF_NAME = 40
-"""Characters of the target's name in that of the temporary file, which is limited in length."""
+"""Characters of the target's name kept in the temporary name, whose length is limited."""
 
 
 class _Writer(io.BufferedWriter):
-    """A file that hides its number: Pillow would write to that, and miss what a full disk cuts."""
+    """A file that hides its descriptor: Pillow would write to it and miss that a disk is full."""
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation("fileno")
@@ -29,18 +29,18 @@ def replace_file(
     """Write a temporary file beside the target, which then takes its name.
 
     Args:
-        target: made or replaced; through a link, the file that it names.
-        write: writes the whole content to a file.
-        approve: sees what is read back, and raises if it is not right; with it, the new name is on
-            disk on return.
+        target: created or replaced; links are followed.
+        write: writes the whole content to a file object.
+        approve: receives the content as read back, and raises to reject it; with it, the new name
+            is on disk on return.
 
     Raises:
-        OSError: it cannot be written; nothing partial is left under the target's name.
+        OSError: it cannot be written; no partial file is left under the target's name.
     """
     target = Path(os.path.realpath(target))
     name = f".{target.name[:_KEPT_OF_NAME]}.{os.urandom(4).hex()}.partial"
     partial = target.with_name(name)
-    raw = io.FileIO(partial, "xb")  # new, and with the permissions that the process gives
+    raw = io.FileIO(partial, "xb")  # new, with the process's default permissions
     try:
         with _Writer(raw) as file:
             if target.exists():
@@ -60,13 +60,13 @@ def replace_file(
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make new names outlast a power cut: a source may be removed next, on another disk."""
-    with contextlib.suppress(PermissionError):  # Windows opens no folder; some cannot be listed
+    """Make new names survive a power cut: a source on another disk may be removed next."""
+    with contextlib.suppress(PermissionError):  # Windows cannot open folders; some are unreadable
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         except OSError as error:
-            if error.errno not in {errno.EBADF, errno.EINVAL}:  # the file system has no such thing
+            if error.errno not in {errno.EBADF, errno.EINVAL}:  # not supported by the file system
                 raise
         finally:
             os.close(handle)

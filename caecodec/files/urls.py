@@ -1,6 +1,6 @@
 """Files behind URLs such as `s3://bucket/photo.png`, through fsspec.
 
-Every function takes the path of a local file as well.
+Every function also takes the path of a local file.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from typing import Any, BinaryIO
 from caecodec.errors import CodecError, ConfigError, UrlError
 from caecodec.files.replacing import replace_file
 
-_SCHEME = re.compile(r"\w\w://")  # two letters: C:/ is a disk
+_SCHEME = re.compile(r"\w\w://")  # two letters: C:/ is a drive
 
 
 def is_url(path: str) -> bool:
-    """Tell a URL from the path of a local file."""
+    """Return whether this is a URL, not the path of a local file."""
     return _SCHEME.search(path) is not None
 
 
 def join_url(folder: str, name: str) -> str:
-    """Return the URL of what is called `name` below a folder."""
+    """Return the URL of `name` in a folder."""
     return f"{folder}{'' if folder.endswith('/') else '/'}{name}"
 
 
 def check_url(url: str) -> None:
-    """Refuse, before any work, a URL that nothing here can open.
+    """Refuse, before any work, a URL that cannot be opened here.
 
     Raises:
-        ConfigError: fsspec or what it needs for this protocol is missing, or it knows no such.
-        UrlError: the storage refuses.
+        ConfigError: fsspec or its driver for this protocol is missing, or the protocol is unknown.
+        UrlError: the storage refuses access.
     """
     with _opened("open", url):
         pass
 
 
 def url_exists(url: str) -> bool:
-    """Tell whether a file or a folder is there."""
+    """Return whether a file or folder exists."""
     with _opened("open", url) as (files, path):
         return bool(files.exists(path))
 
 
 def url_is_folder(url: str) -> bool:
-    """Tell whether files are below it."""
+    """Return whether it is a folder with files."""
     with _opened("open", url) as (files, path):
         return bool(files.isdir(path))
 
 
 def url_size(url: str) -> int:
-    """Return the bytes of a file."""
+    """Return the size of a file in bytes."""
     with _opened("read", url) as (files, path):
         return int(files.size(path))
 
@@ -77,9 +77,10 @@ def write_url(
     """Write a whole file: one request to an object store, where files appear whole or not at all.
 
     Args:
-        url: made or replaced; a local file by another name first, its folder made.
-        write: writes the whole content to a file.
-        approve: sees what is read back, and raises if it is not right; the file is removed then.
+        url: created or replaced; a local file through a temporary file, its folder created.
+        write: writes the whole content to a file object.
+        approve: receives the content as read back, and raises to reject it; the file is then
+            removed.
 
     Raises:
         UrlError: it cannot be written.
@@ -111,14 +112,14 @@ def remove_url(url: str) -> None:
 
 
 def names_below(folder: str) -> list[str]:
-    """Return the files below a folder, at any depth, by their paths relative to it; sorted."""
+    """Return the files below a folder, at any depth, as sorted paths relative to it."""
     with _opened("list", folder) as (files, path):
         root = path.rstrip("/")
         return sorted(found.removeprefix(root).lstrip("/") for found in files.find(path))
 
 
 def urls_like(pattern: str) -> list[str]:
-    """Return the files that a glob means, such as `s3://bucket/*.png`; sorted."""
+    """Return the files that a glob such as `s3://bucket/*.png` matches, sorted."""
     with _opened("list", pattern) as (files, path):
         found = files.glob(path, detail=True)
         return sorted(files.unstrip_protocol(name) for name in found if files.isfile(name))
@@ -126,7 +127,7 @@ def urls_like(pattern: str) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(verb: str, url: str) -> Iterator[tuple[Any, str]]:
-    """Yield the file system of a URL and the path in it; turn any error into one line."""
+    """Yield the file system of a URL and the path in it; report any error in one line."""
     try:
         yield importlib.import_module("fsspec.core").url_to_fs(url)
     except CodecError:
@@ -136,7 +137,7 @@ def _opened(verb: str, url: str) -> Iterator[tuple[Any, str]]:
         raise ConfigError(f"cannot {verb} {url}: {_reason(error)}, expected from {hint}") from error
     except FileNotFoundError as error:
         raise UrlError(f"cannot {verb} {url}: not found") from error
-    except Exception as error:  # each storage has errors of its own
+    except Exception as error:  # each storage has its own errors
         unknown = isinstance(error, ValueError) and "Protocol not known" in str(error)
         kind = ConfigError if unknown else UrlError
         raise kind(f"cannot {verb} {url}: {_reason(error)}") from error

@@ -1,1 +1,1 @@
-"""Pixels: reading, writing, alpha, metrics."""
+"""Images: what is accepted, image files, alpha, metadata, metrics."""

@@ -16,9 +16,9 @@ MAX_LEVEL = 255
 """Largest value of a pixel's channel."""
 
 MIN_SEEN = 8
-"""Pixels a side that SSIMULACRA2 needs."""
+"""Pixels per side that SSIMULACRA2 needs."""
 _STRIP = 256
-"""Rows taken at once: bounds the memory of differences."""
+"""Rows processed at a time, which bounds the memory for differences."""
 
 
 def psnr(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> float:
@@ -34,7 +34,7 @@ def psnr(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> fl
         dB; infinity when both are equal.
 
     Raises:
-        ImageError: another dtype, another number of axes, no pixel, or two shapes.
+        ImageError: wrong dtype or number of axes, no pixels, or different shapes.
     """
     for pixels in (reference, decoded):
         _require_pixels(pixels)
@@ -50,14 +50,14 @@ def psnr(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> fl
 
 
 def ssimulacra2(reference: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> float:
-    """Return SSIMULACRA2, a measure tuned to eyes: 100 for equal images, 90 hardly told apart.
+    """Return SSIMULACRA2, a perceptual metric: 100 for equal images, 90 for visually lossless.
 
     Args:
-        reference: uint8 (H, W) or (H, W, 3), sRGB levels, at least MIN_SEEN pixels a side.
+        reference: uint8 (H, W) or (H, W, 3), sRGB levels, at least MIN_SEEN pixels per side.
         decoded: uint8, same shape as `reference`.
 
     Raises:
-        ImageError: a smaller image, for which the metric is not defined.
+        ImageError: the image is smaller, so that the metric is undefined.
         ConfigError: the package ssimulacra2 is not installed.
 
     Source: Sneyers, cloudinary/ssimulacra2, as in the package ssimulacra2.

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from caecodec.config import MAX_QUALITY
 from caecodec.errors import ImageError
-from caecodec.image.pixels import IMAGE_SUFFIXES
+from caecodec.image.image_files import IMAGE_SUFFIXES
 
 
 def load_images(folder: Path, *, color: str = "rgb") -> list[Tensor]:

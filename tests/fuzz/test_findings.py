@@ -15,7 +15,9 @@ from PIL import Image
 from caecodec.codec.codec import Codec
 from caecodec.errors import FormatError, ImageError, ModelError
 from caecodec.format.container import HEADER_BYTES, unpack_header
-from caecodec.image.pixels import decode_alpha, open_image, save_image, take_apart
+from caecodec.image.alpha import decode_alpha
+from caecodec.image.image_files import open_image, save_image
+from caecodec.image.picture import take_apart
 from caecodec.weights.storage import load_weights, save_weights
 
 TOY = GOLDEN / "toy.safetensors"

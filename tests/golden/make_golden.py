@@ -20,7 +20,7 @@ from PIL import Image
 from caecodec.codec.codec import Codec
 from caecodec.config import MainConfig
 from caecodec.format.container import HEADER_BYTES
-from caecodec.image.pixels import encode_alpha
+from caecodec.image.alpha import encode_alpha
 from caecodec.train.export import export
 from caecodec.train.settings import MainSettings
 from caecodec.train.trainer import Budget, Trainer

@@ -1,6 +1,6 @@
 """Published rate-distortion curves that the benchmark draws beside its own measurements.
 
-They are facts of others, not measurements of ours; bench/baselines/README.md says from where.
+They are results of others, not our measurements; bench/baselines/README.md lists the sources.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Baseline:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What was measured, beside one published curve.
+    """The measured codecs compared with one published curve.
 
     Attributes:
         baseline: the curve.
@@ -67,7 +67,7 @@ def load_baselines(path: Path) -> list[Baseline]:
             notes.
 
     Raises:
-        ConfigError: no such file, no JSON, or a curve that is none.
+        ConfigError: no such file, not JSON, or an invalid curve.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def load_baselines(path: Path) -> list[Baseline]:
 
 
 def is_kodak(images: Sequence[tuple[str, Image.Image]]) -> bool:
-    """Tell whether a dataset is Kodak: all 24 names, each once, and their sizes.
+    """Return whether a dataset is Kodak: all 24 names, each once, and their sizes.
 
     Args:
         images: as from `load_dataset`.

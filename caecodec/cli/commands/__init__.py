@@ -1,1 +1,1 @@
-"""The commands and their options; the work is beside this package."""
+"""The commands and their options; their implementation is in caecodec/cli."""

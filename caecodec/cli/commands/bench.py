@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 
 from caecodec.cli.console import reports_errors
-from caecodec.cli.files import Job, check_target
+from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import Force, Model
 from caecodec.config import DEFAULT_TUNE
 from caecodec.errors import ConfigError
 
 CODECS_HELP = (
-    "Of cae, cae-e1, cae-e3, cae-e5, cae-e7, cae-e9 (efforts), cae-visual, cae-psnr, classic, png, "
-    "jpeg, mozjpeg, webp, jp2, jxl, avif, avif-psnr."
+    "Comma-separated: cae, cae-e1, cae-e3, cae-e5, cae-e7, cae-e9 (efforts), cae-visual, "
+    "cae-psnr, classic, png, jpeg, mozjpeg, webp, jp2, jxl, avif, avif-psnr."
 )
 Bpp = Annotated[
-    float, typer.Option(min=0.01, help="Bits a pixel of the files that are shown side by side.")
+    float, typer.Option(min=0.01, help="Bits per pixel of the files shown side by side.")
 ]
 
 
@@ -30,29 +30,29 @@ def bench(
         typer.Option(help=CODECS_HELP),
     ] = "cae,png,jpeg,webp,avif",
     qualities: Annotated[
-        str | None, typer.Option(help="Qualities of all lossy codecs, with commas between.")
+        str | None, typer.Option(help="Qualities for all lossy codecs, comma-separated.")
     ] = None,
     out: Annotated[
         Path,
-        typer.Option(help="Folder for results.csv and .json, rd.svg and .png, report.html."),
+        typer.Option(help="Folder for results.csv and .json, rd.svg and .png, and report.html."),
     ] = Path("bench-results"),
     baselines: Annotated[
         Path | None,
-        typer.Option(help="JSON of published curves to draw dashed (default: Kodak's on Kodak)."),
+        typer.Option(help="JSON file of published curves to plot (default: Kodak's on Kodak)."),
     ] = None,
     ssimulacra2: Annotated[
-        bool, typer.Option(help="Measure SSIMULACRA2, too; 0.7 s a megapixel.")
+        bool, typer.Option(help="Also measure SSIMULACRA2: 0.7 s per megapixel.")
     ] = True,
     pictures: Annotated[
-        int, typer.Option(min=0, help="Images to show under a slider in report.html.")
+        int, typer.Option(min=0, help="Number of images under a slider in report.html.")
     ] = 8,
     bpp: Bpp = 0.25,
     model: Model = None,
 ) -> None:
     """Compare caecodec with PNG, JPEG, WebP, AVIF and others on a folder of images.
 
-    Every rate is the size of a real file. report.html shows plot, tables and images at equal file
-    size. Needs the extra: pip install 'caecodec[bench]'
+    Rates are sizes of real files. report.html shows plots, tables, and images at equal file size.
+    Needs the extra bench.
 
     Example: caecodec bench photos/ --codecs cae,jpeg,avif,jxl --out results/
     """
@@ -61,9 +61,9 @@ def bench(
     run(
         dataset,
         _names(codecs),
-        _numbers(qualities),
-        out,
-        model or DEFAULT_TUNE,
+        qualities=_numbers(qualities),
+        out=out,
+        model=model or DEFAULT_TUNE,
         baselines=baselines,
         num_pictures=pictures,
         bits_per_pixel=bpp,
@@ -76,11 +76,11 @@ def compare(
     image: Annotated[str, typer.Argument(metavar="IMAGE")],
     codecs: Annotated[str, typer.Option(help=CODECS_HELP)] = "cae,jpeg,webp,avif",
     bpp: Bpp = 0.25,
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("compare.html"),
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("compare.html"),
     force: Force = False,
     model: Model = None,
 ) -> None:
-    """Show an image by several codecs at equal file size, under a slider, in one HTML page.
+    """Compare codecs on one image at equal file size, under a slider in an HTML page.
 
     The first codec sets the size: its largest file within --bpp.
 
@@ -89,7 +89,9 @@ def compare(
     from caecodec.cli.benchmark import compare_image  # noqa: PLC0415 - loads torch
 
     check_target(Job(image, str(out)), force=force)
-    compare_image(Path(image), _names(codecs), bpp, out, model or DEFAULT_TUNE)
+    compare_image(
+        Path(image), _names(codecs), bits_per_pixel=bpp, out=out, model=model or DEFAULT_TUNE
+    )
 
 
 def _names(text: str) -> list[str]:
@@ -102,6 +104,4 @@ def _numbers(text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(
-            f"--qualities is {text!r}, expected numbers with commas between"
-        ) from None
+        raise ConfigError(f"--qualities is {text!r}, expected comma-separated numbers") from None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from caecodec.cli.console import reports_errors, say
+from caecodec.cli.console import print_line, reports_errors
 
 
 @reports_errors
@@ -17,12 +17,12 @@ def desktop(
         Path | None,
         typer.Option(help="Data folder (default: $XDG_DATA_HOME, or ~/.local/share)."),
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Take it back.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete these files.")] = False,
 ) -> None:
-    """Teach the desktop `.cae` files: mime type, thumbnails in file managers, file(1) magic.
+    """Register `.cae` with the desktop: MIME type, thumbnails in file managers, file(1) magic.
 
-    Files are written below the data folder: mime/packages/caecodec.xml,
-    thumbnailers/caecodec.thumbnailer and misc/caecodec.magic. For all users: --prefix /usr/share.
+    Writes mime/packages/caecodec.xml, thumbnailers/caecodec.thumbnailer and misc/caecodec.magic
+    in the data folder. For all users: --prefix /usr/share.
 
     Examples:
       caecodec desktop
@@ -35,4 +35,4 @@ def desktop(
     folder = prefix or Path(default)
     paths = files.remove(folder) if remove else files.install(folder)
     for path in paths:
-        say(f"{'removed' if remove else 'wrote'} {path}")
+        print_line(f"{'removed' if remove else 'wrote'} {path}")

@@ -1,4 +1,4 @@
-"""The commands that make, read and check `.cae` files. Each imports what it needs when it runs."""
+"""The commands that write, read and check `.cae` files; each imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from caecodec.cli.batch import Batch, ProgressStyle
-from caecodec.cli.console import reports_errors, say
-from caecodec.cli.files import Job, check_target, read_source
+from caecodec.cli.console import print_line, reports_errors
+from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import (
     AsJson,
     DryRun,
@@ -35,6 +35,7 @@ from caecodec.cli.options import (
 from caecodec.cli.planning import Destination, Selection, plan_jobs
 from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
 from caecodec.errors import CodecError
+from caecodec.files.places import read_file
 from caecodec.weights import choose_model
 
 
@@ -60,25 +61,26 @@ def compress(
     quality: Quality = None,
     effort: Effort = DEFAULT_EFFORT,
     target_size: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="At most this size: 12000, 12k or 1.5M.")
+        str | None, typer.Option(metavar="BYTES", help="Maximum file size: 12000, 12k or 1.5M.")
     ] = None,
-    target_bpp: Annotated[
-        float | None, typer.Option(help="At most this many bits a pixel.")
-    ] = None,
-    target_psnr: Annotated[
-        float | None, typer.Option(metavar="DB", help="At least this PSNR.")
-    ] = None,
+    target_bpp: Annotated[float | None, typer.Option(help="Maximum bits per pixel.")] = None,
+    target_psnr: Annotated[float | None, typer.Option(metavar="DB", help="Minimum PSNR.")] = None,
     target_ssimulacra2: Annotated[
         float | None,
         typer.Option(
             metavar="SCORE",
-            help="At least this SSIMULACRA2: 90 visually lossless, 70 high; needs caecodec[bench].",
+            help="Minimum SSIMULACRA2: 90 is visually lossless, 70 high; needs the extra bench.",
         ),
     ] = None,
     best_effort: Annotated[
-        bool, typer.Option("--best-effort", help="Take the nearest where a target is out of reach.")
+        bool,
+        typer.Option(
+            "--best-effort", help="If the target is unreachable, write the closest result."
+        ),
     ] = False,
-    psnr: Annotated[bool, typer.Option("--psnr", help="Decode, and say the PSNR.")] = False,
+    psnr: Annotated[
+        bool, typer.Option("--psnr", help="Report the PSNR of the decoded file.")
+    ] = False,
     verify_written: VerifyWritten = False,
     remove: Remove = False,
     force: Force = False,
@@ -94,8 +96,8 @@ def compress(
 ) -> None:
     """Compress images to .cae files.
 
-    Two paths of which the second ends in .cae mean IN OUT; otherwise all are inputs.
-    A target replaces --quality: sizes are met from below, PSNR and SSIMULACRA2 from above.
+    Two paths, the second ending in .cae, mean IN OUT; otherwise all paths are inputs.
+    A target replaces --quality: a size is a maximum, PSNR and SSIMULACRA2 are minimums.
 
     Examples:
       caecodec compress photo.png
@@ -106,12 +108,16 @@ def compress(
       cat photo.png | caecodec compress - - > photo.cae
     """
     from caecodec.cli import coding  # noqa: PLC0415
-    from caecodec.image.pixels import IMAGE_SUFFIXES  # noqa: PLC0415
+    from caecodec.image.image_files import IMAGE_SUFFIXES  # noqa: PLC0415
 
     options = coding.Compressing(
         quality=DEFAULT_QUALITY if quality is None else quality,
         target=coding.parse_target(
-            quality, target_size, target_bpp, target_psnr, target_ssimulacra2
+            quality=quality,
+            size=target_size,
+            bpp=target_bpp,
+            psnr=target_psnr,
+            ssimulacra2=target_ssimulacra2,
         ),
         effort=effort,
         best_effort=best_effort,
@@ -120,7 +126,10 @@ def compress(
         model=str(choose_model(tune, model)),
         size_limit=coding.parse_size_limit(size_limit),
     )
-    batch = Batch(force, skip_existing, dry_run, jobs, preserve, as_json, progress, remove)
+    batch = Batch(
+        force=force, skip_existing=skip_existing, dry_run=dry_run, workers=jobs, preserve=preserve,
+        as_json=as_json, progress=progress, remove=remove,
+    )  # fmt: skip
     planned = plan_jobs(
         Selection(inputs or [], filelist, recursive, IMAGE_SUFFIXES),
         Destination(".cae", output_dir, output_dir_mirror),
@@ -138,20 +147,18 @@ def decompress(
     filelist: Filelist = None,
     output_format: Annotated[
         OutputFormat | None,
-        typer.Option("--format", help="Format of the outputs (default: by OUT's suffix, or png)."),
+        typer.Option("--format", help="Output format (default: from OUT's suffix, or png)."),
     ] = None,
     crop: Annotated[
         str | None,
-        typer.Option(
-            metavar="X,Y,W,H", help="Decode this part alone, in pixels from the top left."
-        ),
+        typer.Option(metavar="X,Y,W,H", help="Decode only this part, in pixels from the top left."),
     ] = None,
     scale: Annotated[
-        str, typer.Option(metavar="1/2|1/4|1/8", help="Make a smaller image, in less memory.")
+        str, typer.Option(metavar="1/2|1/4|1/8", help="Decode at reduced size, in less memory.")
     ] = "1",
     allow_partial: Annotated[
         bool,
-        typer.Option("--allow-partial", help="Write what is intact of damaged files, and exit 1."),
+        typer.Option("--allow-partial", help="Write what is intact of damaged files; exit with 1."),
     ] = False,
     force: Force = False,
     skip_existing: SkipExisting = False,
@@ -165,8 +172,8 @@ def decompress(
 ) -> None:
     """Decompress .cae files to images.
 
-    Two paths of which the second ends in an image suffix mean IN OUT; otherwise all are inputs.
-    PNG, WebP, TIFF, BMP and PPM outputs are lossless; JPEG and AVIF are written at quality 95.
+    Two paths, the second ending in an image suffix, mean IN OUT; otherwise all paths are inputs.
+    PNG, WebP, TIFF, BMP and PPM outputs are lossless; JPEG and AVIF use quality 95.
 
     Examples:
       caecodec decompress photo.cae
@@ -178,18 +185,21 @@ def decompress(
       caecodec decompress - - --format ppm < photo.cae | display
     """
     from caecodec.cli import coding  # noqa: PLC0415
-    from caecodec.image.pixels import FORMATS  # noqa: PLC0415
+    from caecodec.image.image_files import FORMATS  # noqa: PLC0415
 
     suffix = f".{output_format}" if output_format else None
     options = coding.Decompressing(
         suffix=suffix,
         crop=coding.parse_crop(crop),
-        reduce=coding.parse_scale(scale),
+        scale=coding.parse_scale(scale),
         allow_partial=allow_partial,
         model=model,
         size_limit=coding.parse_size_limit(size_limit),
     )
-    batch = Batch(force, skip_existing, dry_run, jobs, preserve, as_json, progress)
+    batch = Batch(
+        force=force, skip_existing=skip_existing, dry_run=dry_run, workers=jobs, preserve=preserve,
+        as_json=as_json, progress=progress,
+    )  # fmt: skip
     planned = plan_jobs(
         Selection(inputs or [], filelist, recursive, frozenset({".cae"})),
         Destination(suffix or ".png", output_dir, output_dir_mirror),
@@ -206,9 +216,9 @@ def thumbnail(
     model: Model = None,
     size_limit: SizeLimit = None,
 ) -> None:
-    """Write a small, upright picture of a .cae file, such as file managers show.
+    """Write a small, upright image of a .cae file, as file managers show it.
 
-    OUT is overwritten; it is a PNG unless its suffix says otherwise. Images are never enlarged.
+    OUT is overwritten; its suffix sets the format, PNG by default. Images are never enlarged.
 
     Example: caecodec thumbnail photo.cae photo.png --size 512
     """
@@ -229,9 +239,9 @@ def verify(
     model: Model = None,
     size_limit: SizeLimit = None,
 ) -> None:
-    """Check that .cae files are whole, without writing anything; exit 1 if one is not.
+    """Check that .cae files are intact, without writing anything; exit with 1 if any is not.
 
-    Header, boxes and their checksums, metadata and alpha are read; --deep decodes the symbols too
+    Checks header, boxes and their checksums, metadata and alpha; --deep also decodes the symbols
     and compares them with their checksum.
 
     Examples:
@@ -256,7 +266,7 @@ def info(
 ) -> None:
     """Show size, quality, model and boxes of .cae files without decoding them.
 
-    No model is needed, and nothing but the files' bytes is held.
+    Needs no model, and no memory beyond the files' bytes.
 
     Examples:
       caecodec info photo.cae
@@ -267,9 +277,9 @@ def info(
     failed = False
     for path in files:
         try:
-            facts = read_info(read_source(path))
+            facts = read_info(read_file(path))
         except CodecError as error:
-            say(f"error: {path}: {error}")
+            print_line(f"error: {path}: {error}")
             failed = True
             continue
         if as_json:

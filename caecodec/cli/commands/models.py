@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from caecodec.cli.console import reports_errors, say
-from caecodec.cli.files import Job, check_target
+from caecodec.cli.console import print_line, reports_errors
+from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import Force, Model
 from caecodec.config import DEFAULT_TUNE
 
@@ -31,8 +31,8 @@ def models(
 ) -> None:
     """List the models: name, digest, parameters, compute and size.
 
-    With --model, the layers of that one follow, encoder and decoder side by side: what they are,
-    their outputs for an image of 256 x 256 pixels, their parameters and kMAC/px.
+    With --model, also shows the layers of that model, encoder and decoder side by side: kind,
+    output for an image of 256 x 256 pixels, parameters and kMAC/px.
 
     Example: caecodec models --model classic
     """
@@ -67,27 +67,27 @@ def features(
     image: Annotated[Path, typer.Argument(metavar="IMAGE")],
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     layer: Annotated[
-        int | None, typer.Option(min=1, help="Layer, counted from 1 (default: the last).")
+        int | None, typer.Option(min=1, help="Layer number, from 1 (default: the last).")
     ] = None,
     model: Model = None,
     force: Force = False,
 ) -> None:
-    """Draw what a layer responds to in an image, strongest first, and the first layer's kernels.
+    """Plot a layer's feature maps for an image, strongest first, and the first layer's kernels.
 
-    Above each map stand its channel, its share of the layer's energy, and what it follows in the
-    image: light, dark, edges, or lines of one direction (vertical, horizontal).
+    Each map is labelled with its channel, its share of the layer's energy, and what it follows in
+    the image: light, dark, edges, or lines of one direction (vertical, horizontal).
 
     Example: caecodec features photo.png --out grid.png --layer 1
     """
     from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - torch
     from caecodec.codec.feature_maps import feature_picture  # noqa: PLC0415
-    from caecodec.image.pixels import open_image  # noqa: PLC0415
+    from caecodec.image.image_files import open_image  # noqa: PLC0415
 
     check_target(Job(str(image), str(out)), force=force)
     source = open_image(image, str(image))
     picture = feature_picture(shared_codec(model or DEFAULT_TUNE).trained_model, source, layer)
     picture.save(out, format="PNG")
-    say(f"wrote {out}")
+    print_line(f"wrote {out}")
 
 
 def _layers(name: str, weights: Weights) -> Table:
@@ -110,7 +110,7 @@ def _layers(name: str, weights: Weights) -> Table:
 
 
 def _cells(row: LayerRow | None) -> tuple[str, ...]:
-    """Return a row in words, empty where one side has more layers than the other."""
+    """Return the cells of a row, empty where one side has more layers than the other."""
     if row is None:
         return ("",) * 5
     shape = " x ".join(map(str, row.shape))

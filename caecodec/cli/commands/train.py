@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from caecodec.cli.console import reports_errors, training_bar
-from caecodec.cli.files import PIPE, Job, check_target
+from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import Force
 from caecodec.config import ARCHITECTURES
 from caecodec.errors import ConfigError
+from caecodec.files.places import PIPE
 
 _MODEL = "Model (--arch classic)"
 
@@ -22,57 +23,68 @@ Out = Annotated[Path, typer.Option(help="Weights file to write (.safetensors).")
 FromAverage = Annotated[
     bool,
     typer.Option(
-        "--from-average", help="With --resume: from the averaged weights, optimisers afresh."
+        "--from-average", help="With --resume: use the averaged weights and new optimiser states."
     ),
 ]
 Start = Annotated[
     str | None,
-    typer.Option(
-        metavar="MODEL", help="Start from a shipped model (psnr) or a .safetensors file: fine-tune."
-    ),
+    typer.Option(metavar="MODEL", help="Fine-tune a shipped model (psnr) or a .safetensors file."),
 ]
 Architecture = Annotated[
-    str | None, typer.Option(help="main, or classic: the textbook's autoencoder (default: main).")
+    str | None, typer.Option(help="main, or classic: the textbook autoencoder (default: main).")
 ]
 Config = Annotated[
-    str | None, typer.Option(help="TOML file, or main, gpu or classic (default: by --arch).")
+    str | None, typer.Option(help="TOML file, or main, gpu or classic (default: as --arch).")
 ]
 Epochs = Annotated[
-    float | None, typer.Option(help="Train on as many crops as this many times the images.")
+    float | None, typer.Option(help="Train for this many epochs, each of one crop per image.")
 ]
 Channels = Annotated[
     str | None,
-    typer.Option(help="Filters of each stage: 64,32,16.", rich_help_panel=_MODEL),
+    typer.Option(help="Filters per stage (default: 64,32,16).", rich_help_panel=_MODEL),
 ]
 KernelSize = Annotated[
-    int | None, typer.Option(help="Side of every kernel, odd: 3.", rich_help_panel=_MODEL)
+    int | None, typer.Option(help="Side of every kernel, odd (default: 3).", rich_help_panel=_MODEL)
 ]
 Stride = Annotated[
-    int | None, typer.Option(help="Stride of the convolutions: 1.", rich_help_panel=_MODEL)
+    int | None,
+    typer.Option(help="Stride of the convolutions (default: 1).", rich_help_panel=_MODEL),
 ]
 PoolSize = Annotated[
-    int | None, typer.Option(help="Side of the pooling windows: 2.", rich_help_panel=_MODEL)
+    int | None,
+    typer.Option(help="Side of the pooling windows (default: 2).", rich_help_panel=_MODEL),
 ]
 Pooling = Annotated[
     str | None,
-    typer.Option(help="max, avg, or none: the convolution strides.", rich_help_panel=_MODEL),
+    typer.Option(
+        help="max, avg, or none for strided convolutions (default: max).", rich_help_panel=_MODEL
+    ),
 ]
 Dropout = Annotated[
-    float | None, typer.Option(help="Part of outputs left out: 0.", rich_help_panel=_MODEL)
+    float | None, typer.Option(help="Dropout rate (default: 0).", rich_help_panel=_MODEL)
 ]
 Activation = Annotated[
-    str | None, typer.Option(help="relu, leaky_relu or gelu.", rich_help_panel=_MODEL)
+    str | None,
+    typer.Option(help="relu, leaky_relu or gelu (default: relu).", rich_help_panel=_MODEL),
 ]
-Color = Annotated[str | None, typer.Option(help="gray or rgb.", rich_help_panel=_MODEL)]
-Optimizer = Annotated[str | None, typer.Option(help="adam or sgd.", rich_help_panel=_MODEL)]
-Rate = Annotated[float | None, typer.Option(help="Peak rate: 0.001.", rich_help_panel=_MODEL)]
-Loss = Annotated[str | None, typer.Option(help="bce or mse.", rich_help_panel=_MODEL)]
-BatchSize = Annotated[int | None, typer.Option(help="Crops a step.")]
+Color = Annotated[
+    str | None, typer.Option(help="gray or rgb (default: rgb).", rich_help_panel=_MODEL)
+]
+Optimizer = Annotated[
+    str | None, typer.Option(help="adam or sgd (default: adam).", rich_help_panel=_MODEL)
+]
+Rate = Annotated[
+    float | None, typer.Option(help="Peak learning rate (default: 0.001).", rich_help_panel=_MODEL)
+]
+Loss = Annotated[
+    str | None, typer.Option(help="bce or mse (default: bce).", rich_help_panel=_MODEL)
+]
+BatchSize = Annotated[int | None, typer.Option(help="Crops per step.")]
 Flips = Annotated[
     bool | None,
-    typer.Option("--flips/--no-flips", help="Flip crops at random; not right for digits."),
+    typer.Option("--flips/--no-flips", help="Flip crops at random; unsuitable for digits."),
 ]
-CropSize = Annotated[int | None, typer.Option(help="Side of the crops, in pixels.")]
+CropSize = Annotated[int | None, typer.Option(help="Side of the crops in pixels.")]
 Valid = Annotated[Path | None, typer.Option(help="Folder of validation images.")]
 
 
@@ -81,9 +93,9 @@ def train(
     dataset: Dataset,
     out: Out,
     steps: Annotated[int | None, typer.Option(min=1, help="Train for this many steps.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Train for this long.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train for this many minutes.")] = None,
     epochs: Epochs = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT's checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from OUT's checkpoint.")] = False,
     from_average: FromAverage = False,
     start: Start = None,
     arch: Architecture = None,
@@ -107,8 +119,8 @@ def train(
 ) -> None:
     """Train a model on a folder of images, on the CPU or on CUDA, and export its weights.
 
-    Beside OUT it keeps OUT's name with .ckpt (the checkpoint), .ckpt.csv and .ckpt.valid.csv (the
-    logs), .loss.svg (a plot) and .reconstructions.png (originals above reconstructions). On several
+    Also writes, named after OUT: .ckpt (checkpoint), .ckpt.csv and .ckpt.valid.csv (logs),
+    .loss.svg (plot) and .reconstructions.png (originals above reconstructions). For several
     processes: torchrun --nproc-per-node=2 -m caecodec train ...
 
     Examples:
@@ -120,7 +132,7 @@ def train(
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out is {out}, expected a name that ends in .safetensors")
     if from_average and not resume:
-        raise ConfigError("--from-average needs --resume: it goes on from a checkpoint")
+        raise ConfigError("--from-average needs --resume: it resumes from a checkpoint")
     if start and resume:
         raise ConfigError("--start excludes --resume: give one of them")
     if arch not in (None, *ARCHITECTURES):
@@ -131,23 +143,30 @@ def train(
              "activation": activation, "color": color}  # fmt: skip
     settings = {"optimizer": optimizer, "learning_rate": learning_rate, "loss": loss,
                 "batch_size": batch_size, "crop_size": crop_size, "flips": flips}  # fmt: skip
-    choice = Run(config, _given(model), _given(settings), start, valid)
+    choice = Run(
+        config=config, model=_given(model), settings=_given(settings), start=start, valid=valid
+    )
     run(dataset, out, choice, steps=steps, minutes=minutes, epochs=epochs, resume=resume,
         from_average=from_average, bar=training_bar())  # fmt: skip
 
 
 @reports_errors
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of train.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint (.ckpt) written by train.")
+    ],
     dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET_DIR", help="Training images, to count symbols on.")
+        Path,
+        typer.Argument(
+            metavar="DATASET_DIR", help="Training images, on which symbols are counted."
+        ),
     ],
     out: Out,
     force: Force = False,
 ) -> None:
-    """Turn a checkpoint into weights: float16 networks, integer tables, integer scale head.
+    """Export a checkpoint as weights: float16 networks, integer tables, integer scale head.
 
-    `train` does this at its end; after an interrupt, the checkpoint has what was reached.
+    `train` does this at its end; after an interrupt, use this to export what was reached.
 
     Example: caecodec export mine.ckpt photos/ --out mine.safetensors
     """
@@ -169,5 +188,5 @@ def _whole_numbers(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(
-            f"--channels is {text!r}, expected whole numbers with commas between"
+            f"--channels is {text!r}, expected comma-separated whole numbers"
         ) from None

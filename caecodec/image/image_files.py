@@ -1,0 +1,92 @@
+"""Image files: reading any that Pillow reads, writing the formats of `decompress`."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from caecodec.errors import CodecError, ImageError, first_line
+from caecodec.format.boxes import METADATA_BOXES
+from caecodec.format.constants import SIZE_LIMIT
+from caecodec.format.container import check_size
+from caecodec.image.metadata import KEEPS_METADATA, save_options
+from caecodec.image.picture import check_kind
+
+FORMATS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF",
+    ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM", ".pnm": "PPM",
+}  # fmt: skip
+"""Suffix -> Pillow format of the images that `decompress` writes."""
+IMAGE_SUFFIXES = frozenset(FORMATS)
+"""Suffixes of the files in a folder that count as images."""
+_KEEPS_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
+_QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 95},
+}
+_PILLOW_LIMIT = threading.Lock()
+
+
+def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIMIT) -> Image.Image:
+    """Open and decode an image file.
+
+    Raises:
+        ImageError: it does not exist, is not an image, is damaged, or is of a refused kind.
+        LimitExceededError: more pixels than `size_limit`.
+    """
+    try:
+        with _open_up_to(size_limit, source) as image:
+            check_size(image.width, image.height, size_limit)
+            check_kind(image)
+            image.load()
+            return image
+    except CodecError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"no file {name}") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not an image that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} is too large: {error}") from error
+    except Exception as error:  # on damage, Pillow's parsers raise anything
+        raise ImageError(f"cannot read {name}: {first_line(error)}") from error
+
+
+def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[str]:
+    """Write an image in a Pillow format, with its metadata.
+
+    Returns:
+        Names of the metadata that the format cannot hold.
+
+    Raises:
+        ImageError: the format has no alpha channel, or Pillow cannot write it.
+    """
+    if "A" in image.getbands() and image_format not in _KEEPS_ALPHA:
+        raise ImageError(f"{image_format} cannot hold alpha, choose .png, .webp, .avif or .tiff")
+    metadata = {name: image.info[name] for name in METADATA_BOXES if name in image.info}
+    kept = metadata if image_format in KEEPS_METADATA else {}
+    info, image.info = image.info, {}  # only what the options name is written
+    try:
+        options = _QUALITY_OPTIONS.get(image_format, {}) | save_options(kept, image_format)
+        image.save(target, image_format, **options)
+    except Exception as error:  # Pillow parses some metadata and may raise anything
+        raise ImageError(f"cannot write {image_format}: {first_line(error)}") from error
+    finally:
+        image.info = info
+    return sorted(set(metadata) - set(kept))
+
+
+def _open_up_to(size_limit: int, source: Path | BinaryIO) -> Image.Image:
+    """Open an image, even beyond Pillow's own limit: a global, so one thread at a time."""
+    if size_limit <= SIZE_LIMIT:
+        return Image.open(source)
+    with _PILLOW_LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, size_limit
+        try:
+            return Image.open(source)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
