@@ -48,7 +48,7 @@ MAX_STRIDE = 64
 
 POOLINGS = ("max", "avg", "none")
 ACTIVATIONS = ("relu", "leaky_relu", "gelu")
-"""Of a classic model."""
+"""Activations of a classic model."""
 BLOCK_ACTIVATIONS = ("silu", "hardswish")
 COLORS = ("gray", "rgb")
 

@@ -158,7 +158,7 @@ def test_optimisers_of_another_version_are_named(tmp_path: Path) -> None:
     old = load_checkpoint(path)
     del old.optimizers[0]["param_groups"][1]
     old.save(path)
-    with pytest.raises(ModelError, match="go on with --from-average"):
+    with pytest.raises(ModelError, match="resume with --from-average"):
         make_trainer(path, resume=True)
     assert make_trainer(path, resume=True, from_average=True).step == 1
 
@@ -196,7 +196,7 @@ def test_a_run_starts_from_weights(tmp_path: Path, more: int) -> None:
 
 
 def test_weights_of_other_sizes_are_no_start(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"channels is .*, but .* in what the run goes on from"):
+    with pytest.raises(ConfigError, match=r"channels is .*, but .* in the checkpoint"):
         make_trainer(tmp_path / "run.ckpt", start=find_weights("psnr"))
 
 

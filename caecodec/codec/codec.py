@@ -145,7 +145,7 @@ class Codec:
             on_progress: called with the part that is done, 0 to 1.
 
         Raises:
-            FormatError: the bytes are not a valid file; the message says where.
+            FormatError: the bytes are not a valid file; the message names the offset.
             LimitExceededError: more pixels than the size limit.
             UnknownModelError: the file was made with another model.
             ConfigError: the crop is not inside the image, or another scale.

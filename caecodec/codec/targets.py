@@ -28,7 +28,7 @@ SECANT_STEPS = 8
 """Attempts after which the bracket is halved instead."""
 MAX_UNITS = round(MAX_QUALITY * QUALITY_UNIT)
 SEARCH_EFFORT = 3
-"""Highest effort at which the search starts; a higher one goes on from where that ended."""
+"""Highest effort at which the search starts; a higher one continues from its result."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is left of a damaged file. FORMAT.md section 4 says what a whole one is."""
+"""What is left of a damaged file. FORMAT.md section 4 defines a whole one."""
 
 from __future__ import annotations
 

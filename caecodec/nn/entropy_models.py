@@ -51,7 +51,7 @@ class HyperAnalysis(nn.Module):
         self.down1 = Conv2d(width, width, 2, stride=2)
         self.down2 = Fp32Conv2d(width, width, 2, stride=2)
         self.gain = QualityTable(config.quality_anchors, width)
-        nn.init.constant_(self.gain.values, 0.7)  # z starts wide enough to say something
+        nn.init.constant_(self.gain.values, 0.7)  # z starts wide enough to carry information
         for convolution in (self.enter, self.down1, self.down2):
             keep_variance_(convolution)
 

@@ -25,7 +25,7 @@ scale of x: a fortieth of a level in the image."""
 ANALYSIS_ERROR = 1e-3
 """The same in the analysis: a thirtieth of the finest quantiser step."""
 MAX_CONDITION = 100.0
-"""Of I + slope, in the 1-norm: frames stay far from singular."""
+"""Largest condition number of I + slope, in the 1-norm: frames stay far from singular."""
 CARD_SIDE = 128
 CARD_QUALITIES = (0.0, MAX_QUALITY)
 

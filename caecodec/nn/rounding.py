@@ -1,4 +1,4 @@
-"""From residuals to symbols: to the nearest, or nearer to zero where the rate says so.
+"""From residuals to symbols: to the nearest, or nearer to zero where that saves enough bits.
 
 At the quantiser step that is optimal for lambda, an error of one step costs 6 / ln 2 = 8.7 bits of
 R + lambda D (`config.optimal_step`); the trained gains keep to this, at every quality and in every
@@ -27,7 +27,7 @@ later symbols see less.
 """
 TYPICAL_SAVING = 3.0
 COST_POWER = -0.4
-"""Of the saved bits: where ones are many, and save little, zeroing them costs more."""
+"""Power of the saved bits: where ones are many, and save little, zeroing them costs more."""
 LEAST_SAVING = 1e-3
 
 Rounding = Callable[[Tensor, Tensor], Tensor]

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 SIGMA = 1.5
 RADIUS = 5
-"""Of the Gaussian windows, in pixels of each scale."""
+"""Radius of the Gaussian windows, in pixels of each scale."""
 MIN_SIDE = 8
 """Pixels of the smallest scale that counts."""
 _STABILITY = 0.0009
@@ -115,7 +115,7 @@ def _weighted_sum(x: Tensor, x_hat: Tensor) -> Tensor:
 
 
 def ssimulacra2_score(weighted_sum: Tensor) -> Tensor:
-    """Return the score that a sum stands for: 100 without loss, 90 and up hard to tell apart."""
+    """Return the score of a sum: 100 without loss; from 90 up, differences are hard to see."""
     s = weighted_sum * 0.9562382616834844
     s = 2.326765642916932 * s - 0.020884521182843837 * s**2 + 6.248496625763138e-05 * s**3
     return 100 - 10 * s.clamp(min=0) ** 0.6276336467831387

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on, written whole or not at all."""
+"""Checkpoints: everything that resuming a run needs, written whole or not at all."""
 
 from __future__ import annotations
 

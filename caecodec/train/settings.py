@@ -69,8 +69,8 @@ class MainSettings(LoopSettings):
         vector_learning_rate: peak rate of AdamW (depthwise kernels, biases, gains).
         prior_learning_rate: peak rate of AdamW on the priors and the scale head's offsets.
         linear_path_rate: part of these rates at which the linear path from pixels to latents and
-            back learns: at a high quality its least movement shows in the image, so a run that
-            goes on, whose path is where it should be, gains by 0.1.
+            back learns: at a high quality its least movement shows in the image, so a resumed run,
+            whose path is where it should be, gains by 0.1.
         dead_zones_from: part of the run after which y is rounded with dead zones, as files are made
             at the default effort; 1 for never.
         distortion: mse, or visual for a mean of it and SSIMULACRA2; crops are at least 128 then.

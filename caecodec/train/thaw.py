@@ -85,7 +85,7 @@ def _rescale(model: MainAutoencoder) -> None:
 
 
 def _fit_residual(prior: ResidualPrior, counts: Sequence[NDArray[np.int64]]) -> None:
-    """Fit the prior of y to what its tables say of magnitudes above 1.
+    """Fit the prior of y to its tables' magnitudes above 1.
 
     Zeros and ones are counted with dead zones, which the prior does not know.
     """

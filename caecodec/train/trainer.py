@@ -131,7 +131,7 @@ class Trainer:
         self.bfloat16 = bfloat16_is_native(self.device)
 
     def run(self, budget: Budget, display: Display | None = None) -> None:
-        """Train until the budget is spent; an interrupt saves a checkpoint and goes on upwards.
+        """Train until the budget is spent; an interrupt saves a checkpoint, then propagates.
 
         Writes `<checkpoint>.csv` (training), `<checkpoint>.valid.csv` (validation) and
         `<checkpoint>.branches.csv` (what each residual branch does) beside the checkpoint.
@@ -248,7 +248,7 @@ class Trainer:
             except ValueError as error:  # groups or parameters are not those of this recipe
                 raise ModelError(
                     f"{self.checkpoint_path} has optimisers of another version: "
-                    "go on with --from-average"
+                    "resume with --from-average"
                 ) from error
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["peak"] = peak  # today's settings, not those of the checkpoint
@@ -293,7 +293,7 @@ def _has_more_blocks(
         if name.endswith("_blocks") and old is not None and new is not None and new > old:
             continue
         raise ConfigError(
-            f"{name} is {new}, but {old} in what the run goes on from: the sizes of a model stay, "
+            f"{name} is {new}, but {old} in the checkpoint: the sizes of a model stay, "
             "only blocks can be added"
         )
     return sizes != before
