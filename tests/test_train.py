@@ -168,7 +168,7 @@ def test_a_run_does_not_go_on_with_other_sizes(tmp_path: Path) -> None:
     make_trainer(path).run(Budget(steps=1))
     width = CONFIG.channels
     other = dataclasses.replace(CONFIG, channels=width + 8)
-    with pytest.raises(ConfigError, match=f"channels is {width + 8}, but {width} in what"):
+    with pytest.raises(ConfigError, match=f"channels is {width + 8}, but {width} in the weights"):
         Trainer(other, SETTINGS, images=tensors(), checkpoint_path=path, resume=True)
 
 
@@ -196,7 +196,7 @@ def test_a_run_starts_from_weights(tmp_path: Path, more: int) -> None:
 
 
 def test_weights_of_other_sizes_are_no_start(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"channels is .*, but .* in the checkpoint"):
+    with pytest.raises(ConfigError, match=r"channels is .*, but .* in the weights it starts from"):
         make_trainer(tmp_path / "run.ckpt", start=find_weights("psnr"))
 
 

@@ -293,7 +293,7 @@ def _has_more_blocks(
         if name.endswith("_blocks") and old is not None and new is not None and new > old:
             continue
         raise ConfigError(
-            f"{name} is {new}, but {old} in the checkpoint: the sizes of a model stay, "
+            f"{name} is {new}, but {old} in the weights it starts from: the sizes of a model stay, "
             "only blocks can be added"
         )
     return sizes != before
