@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from caecodec import __version__
 from caecodec.cli.app import app
 from caecodec.codec.codec import Codec
-from caecodec.format.container import pack
+from caecodec.format.container import pack, unpack
 
 MODEL = ["--model", str(TOY)]
 
@@ -372,7 +372,7 @@ def test_verify_tells_whole_files_from_damaged_ones(cae_path: Path, tmp_path: Pa
 
 
 def test_verify_deep_finds_symbols_that_are_not_those_encoded(toy: Codec, tmp_path: Path) -> None:
-    container = toy._unpack(toy.compress(synthetic_image(40, 40, 1)))
+    container = unpack(toy.compress(synthetic_image(40, 40, 1)))
     (tile,) = container.tiles
     wrong = dataclasses.replace(tile, symbols_crc=tile.symbols_crc ^ 1)
     path = tmp_path / "wrong.cae"

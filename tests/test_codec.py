@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_golden import TOY, synthetic_image
 from PIL import Image
+from toys import start_decoding
 
 import caecodec
 from caecodec.codec.codec import Codec
@@ -15,6 +16,7 @@ from caecodec.codec.decoder import Decompression
 from caecodec.codec.latents import Make, Mosaic
 from caecodec.codec.tensors import to_uint8, to_unit
 from caecodec.errors import ConfigError, ImageError, LimitExceededError, UnknownModelError
+from caecodec.format.container import unpack_header
 from caecodec.format.grid import Region, TileGrid
 from caecodec.image.metrics import psnr
 from caecodec.nn import inference_main, layers
@@ -111,13 +113,12 @@ def test_tiles_leave_no_seam(tiled: Codec) -> None:
     """Tiled synthesis equals synthesis of the same latents in one piece, up to float noise."""
     image = synthetic_image(200, 150, 5)
     whole = Codec(TOY)
-    container = tiled._unpack(tiled.compress(image, quality=80))
-    header = container.header
-    decompression = tiled._start_decoding(container)
+    data = tiled.compress(image, quality=80)
+    header = unpack_header(data)
     with torch.inference_mode():
-        y_hat = decompression.latent(header.grid.bounds)
+        y_hat = start_decoding(tiled, data).latent(header.grid.bounds)
         one_piece = whole.model.at(header.quality_units).synthesize(y_hat)[..., :150, :200]
-        whole_image = np.array(tiled.decompress(tiled.compress(image, quality=80)))
+        whole_image = np.array(tiled.decompress(data))
     difference = to_uint8(one_piece, is_gray=False).astype(int) - whole_image
     assert np.abs(difference).max() <= 1
     assert np.count_nonzero(difference) < 20
@@ -241,7 +242,7 @@ def test_a_decoded_file_is_let_go_without_the_garbage_collector(
 ) -> None:
     gc.disable()
     try:
-        decompression = toy._start_decoding(toy._unpack(toy.compress(photo)))
+        decompression = start_decoding(toy, toy.compress(photo))
         assert len(list(decompression.lines(Region(0, 0, 70, 90)))) == 1
         held = weakref.ref(decompression)
         del decompression

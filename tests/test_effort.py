@@ -9,12 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_golden import TOY, synthetic_image
+from toys import start_decoding
 
 from caecodec.codec.codec import Codec
 from caecodec.codec.search import Surroundings, bits_per_squared_error, effort_level
 from caecodec.codec.tensors import to_unit
 from caecodec.config import EFFORTS, rd_lambda
 from caecodec.errors import ConfigError
+from caecodec.format.container import unpack_header
 from caecodec.format.grid import Region, TileGrid
 from caecodec.format.tables import CodingTables
 from caecodec.nn.distortions import visual
@@ -104,9 +106,9 @@ def cost_of(codec: Codec, image: np.ndarray, quality: float, effort: int) -> flo
     compression = codec.start(image)
     sections = compression.symbols(quality, effort=effort)
     bits = sum(codec.tables.bits(*section) for section in sections)
-    container = codec._unpack(compression.compress(quality, effort=effort))
-    header = container.header
-    y_hat = codec._start_decoding(container).latent(header.grid.bounds)
+    data = compression.compress(quality, effort=effort)
+    header = unpack_header(data)
+    y_hat = start_decoding(codec, data).latent(header.grid.bounds)
     x_hat = codec.model.at(header.quality_units).synthesize(y_hat).clamp(0, 1)
     x = to_unit(image)
     squares = (x_hat[..., : x.shape[-2], : x.shape[-1]] - x).square().sum().item()
