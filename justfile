@@ -6,6 +6,10 @@ python := env("PYTHON", ".venv/bin/python")
 test:
     {{python}} -m pytest
 
+# The tests that a change of a line most likely breaks.
+quick:
+    {{python}} -m pytest -m "not slow and not site"
+
 # Lint, format and types.
 lint:
     {{python}} -m ruff check .

@@ -80,6 +80,7 @@ def test_transforms_keep_sides_and_see_no_further_than_their_halo(
         torch.testing.assert_close(part, x_hat[..., own, own], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @LAW
 @given(width=st.integers(1, 90), height=st.integers(1, 90), quality=st.floats(0, 100))
 def test_every_size_comes_back_as_it_was(

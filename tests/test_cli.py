@@ -266,6 +266,7 @@ def test_every_command_has_an_example_that_names_it() -> None:
         assert re.search(rf"Examples?:\s+.*caecodec {name} ", command.help, re.DOTALL), name
 
 
+@pytest.mark.slow
 def test_bench_writes_its_results(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

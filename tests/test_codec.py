@@ -180,6 +180,7 @@ def test_a_window_in_slabs_is_the_same_as_the_whole(
     torch.testing.assert_close(parts[..., own.rows, own.columns], expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @LAW
 @given(data=st.data())
 def test_a_crop_is_the_same_part_of_the_whole(tiled: Codec, data: st.DataObject) -> None:
@@ -195,6 +196,7 @@ def test_a_crop_is_the_same_part_of_the_whole(tiled: Codec, data: st.DataObject)
     assert np.count_nonzero(difference) <= 0.01 * difference.size
 
 
+@pytest.mark.slow
 @LAW
 @given(data=st.data())
 def test_a_reduced_image_is_the_means_of_the_whole(tiled: Codec, data: st.DataObject) -> None:
@@ -214,6 +216,7 @@ def test_another_reduction_is_refused(toy: Codec, photo: np.ndarray) -> None:
         toy.decompress(toy.compress(photo), reduce=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(640, 128), (128, 640)])
 @pytest.mark.parametrize("effort", [3, 4])
 def test_few_tiles_of_a_long_image_are_held_at_once(
@@ -271,6 +274,7 @@ def test_images_above_the_size_limit_are_refused_both_ways(photo: np.ndarray, to
     assert Codec(TOY, size_limit=90 * 70).decompress(toy.compress(photo)).size == (90, 70)
 
 
+@pytest.mark.slow
 def test_a_crop_decodes_only_the_tiles_it_needs(
     tiled: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_the_c_of_the_guide_reads_files_and_refuses_damaged_ones(workplace: Path
         assert refused.stderr.startswith(b"error: ")
 
 
+@pytest.mark.site
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="extra docs: no mkdocs")
 def test_the_site_builds_without_warnings_and_needs_no_network(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", tmp_path]

@@ -66,6 +66,7 @@ def test_a_symbol_moves_exactly_where_rate_and_distortion_say_so(
         assert symbol == (near if costs[0] < costs[1] else towards)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(index=st.integers(0, 63), residual=st.floats(-40, 40))
 def test_only_magnitudes_in_reach_move(toy: Codec, index: int, residual: float) -> None:
@@ -115,6 +116,7 @@ def cost_of(codec: Codec, image: np.ndarray, quality: float, effort: int) -> flo
     return bits + bits_per_squared_error(header.quality_units, 3) * squares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [10, 60])
 def test_from_3_up_no_effort_is_worse_than_the_one_below(
     toy: Codec, image: np.ndarray, quality: float
@@ -135,6 +137,7 @@ def visual_cost(codec: Codec, image: np.ndarray, quality: float, effort: int) ->
     return bits + rd_lambda(quality) * 255**2 * image.shape[0] * image.shape[1] * distortion
 
 
+@pytest.mark.slow
 def test_the_search_serves_what_the_model_was_trained_for(toy: Codec) -> None:
     image = synthetic_image(144, 128, 5)
     own = toy.weights
@@ -173,6 +176,7 @@ def test_the_search_gives_the_same_bytes_twice(toy: Codec, image: np.ndarray) ->
     assert len(files) == 1
 
 
+@pytest.mark.slow
 def test_the_search_helps_tile_by_tile(image: np.ndarray) -> None:
     tiled = Codec(TOY, tile_size=4)
     costs = [cost_of(tiled, image, 50, effort) for effort in (3, 7)]

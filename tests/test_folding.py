@@ -112,6 +112,7 @@ def shipped() -> tuple[Codec, FrozenMain]:
     return codec, trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [0, 3000, 7000, 10_000])
 def test_the_shipped_model_decodes_to_the_same_pixels_but_for_rounding(
     shipped: tuple[Codec, FrozenMain], units: int

@@ -504,6 +504,7 @@ def test_decoder_written_from_the_document_finds_the_same_symbols_and_pixels(
     assert np.sqrt(np.mean(difference**2)) <= 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [0, 62.5, 100])
 def test_decoder_written_from_the_document_knows_lean_blocks(quality: float, lean: Codec) -> None:
     image = synthetic_image(56, 40, 3)

@@ -136,6 +136,7 @@ def test_a_damaged_header_is_refused(codec: Codec, file: bytes) -> None:
             codec.salvage(changed(file, position))
 
 
+@pytest.mark.slow
 def test_no_change_of_a_byte_goes_unnoticed_or_ends_in_another_error(
     codec: Codec, file: bytes
 ) -> None:
