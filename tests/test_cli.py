@@ -146,6 +146,7 @@ def test_a_damaged_cae_file_writes_nothing(cae_path: Path) -> None:
     assert not leftovers(out.parent)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_cae_is_told_without_loading_torch(photo_path: Path) -> None:
     command = (
         "import sys; from caecodec.cli.app import app\n"
@@ -247,6 +248,7 @@ def test_version_is_the_packages() -> None:
     assert run("--version").stdout.strip() == f"caecodec {__version__}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args", [["--help"], ["info", "--help"], ["info", str(TOY.parent / "decode" / "gray.cae")]]
 )

@@ -96,6 +96,7 @@ def test_every_byte_inserted_or_left_out_is_noticed(name: str, toy: Codec) -> No
             toy.decompress(data[:position] + b"\0" + data[position:])
 
 
+@pytest.mark.slow
 def test_every_change_of_a_tile_under_a_right_checksum_is_noticed(toy: Codec) -> None:
     data = golden("gray")
     ((kind, content),) = boxes(data)
@@ -130,6 +131,7 @@ def test_header_changed_under_a_right_checksum_is_refused_or_gives_the_declared_
             assert list(image.size) == size
 
 
+@pytest.mark.slow
 def test_boxes_changed_under_right_checksums_are_refused_or_leave_the_image_whole(
     toy: Codec,
 ) -> None:

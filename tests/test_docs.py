@@ -111,6 +111,7 @@ def test_each_of_the_fifteen_wishes_is_answered_by_tests_that_exist() -> None:
             assert re.search(rf"^def {name}\(", source, re.MULTILINE), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "printed"),
     [

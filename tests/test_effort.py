@@ -53,6 +53,7 @@ def lagrangian(tables: CodingTables, index: int, residual: float, symbol: int) -
     return float(bits + COST * (residual - symbol) ** 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(index=st.integers(1, 63), residual=st.floats(-7.4, 7.4))
 def test_a_symbol_moves_exactly_where_rate_and_distortion_say_so(
@@ -148,6 +149,7 @@ def test_the_search_serves_what_the_model_was_trained_for(toy: Codec) -> None:
     assert cost_of(toy, image, 60, 6) < cost_of(seen, image, 60, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 5), (9, 40), (60, 7)])
 def test_the_visual_search_takes_small_and_gray_images(toy: Codec, shape: tuple[int, int]) -> None:
     own = toy.weights
@@ -162,7 +164,10 @@ def test_effort_3_spends_fewer_bits_than_plain_rounding(toy: Codec, image: np.nd
     assert sizes[1] < sizes[0]
 
 
-@pytest.mark.parametrize("effort", EFFORTS)
+@pytest.mark.parametrize(
+    "effort",
+    [pytest.param(effort, marks=pytest.mark.slow if effort > 5 else ()) for effort in EFFORTS],
+)
 @pytest.mark.parametrize("mode", ["gray", "color"])
 def test_every_effort_decodes(toy: Codec, effort: int, mode: str) -> None:
     image = synthetic_image(33, 50, 3)

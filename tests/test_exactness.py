@@ -51,6 +51,7 @@ def reference(paths: list[Path]) -> Probed:
     return probe(paths, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_symbols_do_not_depend_on_threads_instruction_sets_or_arithmetic(
     paths: list[Path], reference: Probed, environment: str

@@ -19,6 +19,8 @@ from caecodec.nn.folding import fold
 from caecodec.nn.inference_main import FrozenMain
 from caecodec.nn.layers import Block, Conv2d
 
+pytestmark = pytest.mark.slow
+
 SIZES = MainConfig(
     channels=16,
     latent_channels=16,
@@ -112,7 +114,6 @@ def shipped() -> tuple[Codec, FrozenMain]:
     return codec, trained
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("units", [0, 3000, 7000, 10_000])
 def test_the_shipped_model_decodes_to_the_same_pixels_but_for_rounding(
     shipped: tuple[Codec, FrozenMain], units: int

@@ -522,6 +522,7 @@ def as_bytes(*symbols: Array) -> bytes:
     return b"".join(values.astype("<i4").tobytes() for values in symbols)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_coder_written_from_the_document_and_constriction_read_each_other(seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -8,6 +8,8 @@ from pathlib import Path
 import check_frozen
 import pytest
 
+pytestmark = pytest.mark.slow
+
 DECODE = "tests/golden/decode/a.cae"
 SHIPPED = "tests/golden/shipped/psnr.png"
 EXPECTED = "tests/golden/errors/expected.json"

@@ -80,6 +80,7 @@ def test_a_damaged_payload_costs_its_tile_alone(codec: Codec, file: bytes, numbe
     check_lost(codec, changed(file, tile_start(file, number) + 20), file, {number})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 5, 8])
 @pytest.mark.parametrize("byte", [0, 4, 6, 7])
 def test_tiles_after_a_damaged_frame_are_found_again(
