@@ -6,7 +6,7 @@ python := env("PYTHON", ".venv/bin/python")
 test:
     {{python}} -m pytest
 
-# The tests that a change of a line most likely breaks.
+# What a change of a line most likely breaks, in half a minute: the tests that are neither slow nor site.
 quick:
     {{python}} -m pytest -m "not slow and not site"
 

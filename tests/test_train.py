@@ -105,6 +105,7 @@ def test_rates_rise_stay_and_fall_by_the_settings_of_the_run_that_resumes(tmp_pa
     assert resumed.optimizers[0].param_groups[0]["peak"] == 5.0
 
 
+@pytest.mark.slow
 def test_the_linear_path_has_its_own_rates(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run.ckpt", {"linear_path_rate": 0.25})
     muon, adamw = trainer.optimizers
