@@ -6,6 +6,10 @@ python := env("PYTHON", ".venv/bin/python")
 test:
     {{python}} -m pytest
 
+# What a change of a line most likely breaks, in half a minute: the tests that are neither slow nor site.
+quick:
+    {{python}} -m pytest -m "not slow and not site"
+
 # Lint, format and types.
 lint:
     {{python}} -m ruff check .

@@ -24,6 +24,7 @@ from torch.utils.mkldnn import to_mkldnn
 from caecodec.codec.codec import Codec
 from caecodec.codec.tensors import to_unit
 from caecodec.config import DEFAULT_TUNE
+from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.image.metrics import psnr
 from caecodec.nn.architectures import build_model
 from caecodec.nn.entropy_models import replicate_to_multiple
@@ -157,10 +158,11 @@ def shares(codec: Codec, image: Image.Image) -> dict[str, float]:
     data = codec.compress(image, quality=QUALITY)
     whole, symbols = seconds(lambda: codec.decompress(data), lambda: codec.file_symbols(data))
     sections = codec.file_symbols(data)
-    payload = codec._coder.entropy_encode(sections)  # noqa: SLF001
+    entropy_coder = EntropyCoder(codec.tables)
+    payload = entropy_coder.entropy_encode(sections)
 
     def decode() -> None:
-        decoder = codec._coder.decoder(payload)  # noqa: SLF001
+        decoder = entropy_coder.decoder(payload)
         for _, indexes in sections:
             decoder.decode(indexes)
 

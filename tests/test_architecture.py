@@ -202,6 +202,7 @@ def test_importing_caecodec_loads_no_torch() -> None:
     subprocess.run([sys.executable, "-c", command], check=True)
 
 
+@pytest.mark.slow
 def test_training_needs_no_constriction() -> None:
     command = (
         "import sys; sys.modules['constriction'] = None\n"

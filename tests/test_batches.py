@@ -200,6 +200,7 @@ def test_an_output_folder_that_is_a_file_is_refused(photos: Path) -> None:
         assert "is a file" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_interrupt_leaves_whole_files_only(photos: Path, workers: str) -> None:

@@ -41,6 +41,8 @@ from caecodec.benchmark.results import format_table, write_results
 from caecodec.config import EFFORTS
 from caecodec.errors import ConfigError, ImageError
 
+pytestmark = pytest.mark.slow
+
 ALL_CURVES = [
     "cae",
     *(f"cae-e{effort}" for effort in EFFORTS),

@@ -30,6 +30,8 @@ from caecodec.benchmark.results import format_table, write_results
 from caecodec.cli.benchmark import run
 from caecodec.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CURVE = {"label": "VTM", "source": "a@1 b", "bpp": [0.25, 0.5, 1.0, 2.0], "psnr": [30, 35, 40, 45]}
 

@@ -18,6 +18,8 @@ from caecodec.benchmark.measure import Point
 from caecodec.benchmark.report import svg_section, tabs_section
 from caecodec.benchmark.results import format_table, write_results
 
+pytestmark = pytest.mark.slow
+
 
 def curve(codec: str, *, psnr: float = 1.0, ms_ssim: float = 1.0, seen: float = 1.0) -> list[Point]:
     """A curve that needs so many times the bits for the same value of each metric."""

@@ -80,6 +80,7 @@ def test_transforms_keep_sides_and_see_no_further_than_their_halo(
         torch.testing.assert_close(part, x_hat[..., own, own], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @LAW
 @given(width=st.integers(1, 90), height=st.integers(1, 90), quality=st.floats(0, 100))
 def test_every_size_comes_back_as_it_was(
@@ -91,11 +92,13 @@ def test_every_size_comes_back_as_it_was(
     assert decoded.size == (width, height)
 
 
+@pytest.mark.slow
 def test_a_digit_of_28_pixels_comes_back_with_28(classic: Codec) -> None:
     image = synthetic_image(28, 28, 2)[..., 0]
     assert np.array(classic.decompress(classic.compress(image))).shape == (28, 28)
 
 
+@pytest.mark.slow
 def test_size_and_psnr_rise_with_quality(classic: Codec) -> None:
     image = synthetic_image(128, 128, 3)
     files = [classic.compress(image, quality=quality) for quality in (0, 50, 100)]
@@ -104,12 +107,14 @@ def test_size_and_psnr_rise_with_quality(classic: Codec) -> None:
     assert psnrs == sorted(psnrs)
 
 
+@pytest.mark.slow
 def test_higher_effort_costs_no_more(classic: Codec, photo: np.ndarray) -> None:
     for effort in (1, 5):
         data = classic.compress(photo, quality=50, effort=effort)
         assert classic.decompress(data).size == (90, 70)
 
 
+@pytest.mark.slow
 def test_decoded_symbols_are_the_encoded_ones_and_z_is_empty(
     classic: Codec, photo: np.ndarray
 ) -> None:
@@ -121,6 +126,7 @@ def test_decoded_symbols_are_the_encoded_ones_and_z_is_empty(
         assert np.array_equal(indexes, indexes_back)
 
 
+@pytest.mark.slow
 @LAW
 @given(units=st.integers(0, 10_000))
 def test_the_table_of_a_symbol_follows_from_quality_and_channel_by_integers(
@@ -137,6 +143,7 @@ def test_the_table_of_a_symbol_follows_from_quality_and_channel_by_integers(
     assert indexes.max() < len(classic.tables)
 
 
+@pytest.mark.slow
 def test_file_bits_are_what_the_tables_promise(classic: Codec) -> None:
     image = synthetic_image(256, 192, 8)
     for quality in (0, 50, 100):
@@ -145,6 +152,7 @@ def test_file_bits_are_what_the_tables_promise(classic: Codec) -> None:
         assert promised <= bits <= 1.01 * promised + 400 + 64
 
 
+@pytest.mark.slow
 def test_tiles_leave_no_seam_and_are_counted_without_the_model(classic: Codec) -> None:
     image = synthetic_image(200, 150, 5)
     tiled = Codec(classic.weights, tile_size=4)
@@ -163,6 +171,7 @@ def test_tiles_leave_no_seam_and_are_counted_without_the_model(classic: Codec) -
             torch.testing.assert_close(piece, y[..., tile.rows, tile.columns], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_main_and_classic_files_have_the_same_grid_of_tiles(classic: Codec) -> None:
     image = synthetic_image(130, 70, 5)
     grids = [
@@ -271,6 +280,7 @@ def test_configurations_name_their_architecture_and_main_needs_none() -> None:
             model_config_from({"architecture": architecture})
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit_the_architecture_are_refused(
     classic: Codec, tmp_path: Path
 ) -> None:

@@ -26,6 +26,8 @@ from caecodec.train.settings import ClassicSettings, MainSettings, find_config, 
 from caecodec.train.trainer import Budget, Trainer
 from caecodec.weights.storage import find_weights
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ClassicConfig(channels=(8, 6), quality_anchors=3)
 SETTINGS = ClassicSettings(batch_size=4, crop_size=16, warmup_steps=5, learning_rate=4e-3)
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from caecodec import __version__
 from caecodec.cli.app import app
 from caecodec.codec.codec import Codec
-from caecodec.format.container import pack
+from caecodec.format.container import pack, unpack
 
 MODEL = ["--model", str(TOY)]
 
@@ -146,6 +146,7 @@ def test_a_damaged_cae_file_writes_nothing(cae_path: Path) -> None:
     assert not leftovers(out.parent)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_cae_is_told_without_loading_torch(photo_path: Path) -> None:
     command = (
         "import sys; from caecodec.cli.app import app\n"
@@ -247,6 +248,7 @@ def test_version_is_the_packages() -> None:
     assert run("--version").stdout.strip() == f"caecodec {__version__}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args", [["--help"], ["info", "--help"], ["info", str(TOY.parent / "decode" / "gray.cae")]]
 )
@@ -266,6 +268,7 @@ def test_every_command_has_an_example_that_names_it() -> None:
         assert re.search(rf"Examples?:\s+.*caecodec {name} ", command.help, re.DOTALL), name
 
 
+@pytest.mark.slow
 def test_bench_writes_its_results(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -372,7 +375,7 @@ def test_verify_tells_whole_files_from_damaged_ones(cae_path: Path, tmp_path: Pa
 
 
 def test_verify_deep_finds_symbols_that_are_not_those_encoded(toy: Codec, tmp_path: Path) -> None:
-    container = toy._unpack(toy.compress(synthetic_image(40, 40, 1)))
+    container = unpack(toy.compress(synthetic_image(40, 40, 1)))
     (tile,) = container.tiles
     wrong = dataclasses.replace(tile, symbols_crc=tile.symbols_crc ^ 1)
     path = tmp_path / "wrong.cae"

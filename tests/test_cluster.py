@@ -21,7 +21,10 @@ from caecodec.cluster import ray_folder  # noqa: E402 - after the extra is known
 from caecodec.cluster.manifest import COLUMNS, Manifest, Status  # noqa: E402
 from caecodec.cluster.ray_folder import Summary, compress_folder  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:::ray")  # of what it deprecates and uses itself
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:::ray"),  # of what it deprecates and uses itself
+]
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "compress_on_ray.py"
 NAMES = ["a.png", "b.jpg", "c.webp", "sub/d.PNG", "sub/deep/e.bmp"]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_golden import TOY, synthetic_image
 from PIL import Image
+from toys import start_decoding
 
 import caecodec
 from caecodec.codec.codec import Codec
@@ -15,6 +16,7 @@ from caecodec.codec.decoder import Decompression
 from caecodec.codec.latents import Make, Mosaic
 from caecodec.codec.tensors import to_uint8, to_unit
 from caecodec.errors import ConfigError, ImageError, LimitExceededError, UnknownModelError
+from caecodec.format.container import unpack_header
 from caecodec.format.grid import Region, TileGrid
 from caecodec.image.metrics import psnr
 from caecodec.nn import inference_main, layers
@@ -111,13 +113,12 @@ def test_tiles_leave_no_seam(tiled: Codec) -> None:
     """Tiled synthesis equals synthesis of the same latents in one piece, up to float noise."""
     image = synthetic_image(200, 150, 5)
     whole = Codec(TOY)
-    container = tiled._unpack(tiled.compress(image, quality=80))
-    header = container.header
-    decompression = tiled._start_decoding(container)
+    data = tiled.compress(image, quality=80)
+    header = unpack_header(data)
     with torch.inference_mode():
-        y_hat = decompression.latent(header.grid.bounds)
+        y_hat = start_decoding(tiled, data).latent(header.grid.bounds)
         one_piece = whole.model.at(header.quality_units).synthesize(y_hat)[..., :150, :200]
-        whole_image = np.array(tiled.decompress(tiled.compress(image, quality=80)))
+        whole_image = np.array(tiled.decompress(data))
     difference = to_uint8(one_piece, is_gray=False).astype(int) - whole_image
     assert np.abs(difference).max() <= 1
     assert np.count_nonzero(difference) < 20
@@ -179,6 +180,7 @@ def test_a_window_in_slabs_is_the_same_as_the_whole(
     torch.testing.assert_close(parts[..., own.rows, own.columns], expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @LAW
 @given(data=st.data())
 def test_a_crop_is_the_same_part_of_the_whole(tiled: Codec, data: st.DataObject) -> None:
@@ -194,6 +196,7 @@ def test_a_crop_is_the_same_part_of_the_whole(tiled: Codec, data: st.DataObject)
     assert np.count_nonzero(difference) <= 0.01 * difference.size
 
 
+@pytest.mark.slow
 @LAW
 @given(data=st.data())
 def test_a_reduced_image_is_the_means_of_the_whole(tiled: Codec, data: st.DataObject) -> None:
@@ -213,6 +216,7 @@ def test_another_scale_is_refused(toy: Codec, photo: np.ndarray) -> None:
         toy.decompress(toy.compress(photo), scale=1 / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(640, 128), (128, 640)])
 @pytest.mark.parametrize("effort", [3, 5])
 def test_few_tiles_of_a_long_image_are_held_at_once(
@@ -241,7 +245,7 @@ def test_a_decoded_file_is_let_go_without_the_garbage_collector(
 ) -> None:
     gc.disable()
     try:
-        decompression = toy._start_decoding(toy._unpack(toy.compress(photo)))
+        decompression = start_decoding(toy, toy.compress(photo))
         assert len(list(decompression.lines(Region(0, 0, 70, 90)))) == 1
         held = weakref.ref(decompression)
         del decompression
@@ -270,6 +274,7 @@ def test_images_above_the_size_limit_are_refused_both_ways(photo: np.ndarray, to
     assert Codec(TOY, size_limit=90 * 70).decompress(toy.compress(photo)).size == (90, 70)
 
 
+@pytest.mark.slow
 def test_a_crop_decodes_only_the_tiles_it_needs(
     tiled: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from caecodec.codec.codec import Codec
 from caecodec.errors import CodecError, FormatError, TruncatedError
 from caecodec.format.constants import Mode
 from caecodec.format.container import HEADER_BYTES, Header
+from caecodec.format.entropy_coder import EntropyCoder, EntropyDecoder
 from caecodec.image.alpha import decode_alpha, encode_alpha
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -96,6 +96,7 @@ def test_every_byte_inserted_or_left_out_is_noticed(name: str, toy: Codec) -> No
             toy.decompress(data[:position] + b"\0" + data[position:])
 
 
+@pytest.mark.slow
 def test_every_change_of_a_tile_under_a_right_checksum_is_noticed(toy: Codec) -> None:
     data = golden("gray")
     ((kind, content),) = boxes(data)
@@ -130,6 +131,7 @@ def test_header_changed_under_a_right_checksum_is_refused_or_gives_the_declared_
             assert list(image.size) == size
 
 
+@pytest.mark.slow
 def test_boxes_changed_under_right_checksums_are_refused_or_leave_the_image_whole(
     toy: Codec,
 ) -> None:
@@ -173,14 +175,37 @@ def test_alpha_of_another_size_is_refused() -> None:
         decode_alpha(encode_alpha(np.zeros((2, 3), dtype=np.uint8)), 2, 3)
 
 
-def test_few_bytes_that_claim_many_pixels_are_refused_at_once(toy: Codec) -> None:
-    head = Header(Mode.RGBA, 5000, 13_377, 13_377, toy.digest, 128).pack()
+@pytest.fixture
+def payloads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Every payload whose decoding starts during a test."""
+    started: list[bytes] = []
+    decoder = EntropyCoder.decoder
+
+    def spy(self: EntropyCoder, payload: bytes) -> EntropyDecoder:
+        started.append(payload)
+        return decoder(self, payload)
+
+    monkeypatch.setattr(EntropyCoder, "decoder", spy)
+    return started
+
+
+@pytest.mark.parametrize("tile_size", [4, 128])
+def test_few_bytes_that_claim_many_pixels_are_refused_before_any_payload_is_decoded(
+    tile_size: int, toy: Codec, payloads: list[bytes]
+) -> None:
+    head = Header(Mode.RGBA, 5000, 13_377, 13_377, toy.digest, tile_size).pack()
     tile = box(b"TILE", bytes(4))
-    begin = time.monotonic()
     for data in (head, head + tile, head + 48 * tile, head + 49 * tile):
         with pytest.raises(FormatError):
             toy.decompress(data)
-    assert time.monotonic() - begin < 1
+    assert payloads == []
+
+
+def test_no_payload_is_decoded_after_one_that_is_refused(toy: Codec, payloads: list[bytes]) -> None:
+    head = Header(Mode.RGB, 5000, 256, 256, toy.digest, 4).pack()
+    with pytest.raises(FormatError, match="tile 0"):
+        toy.decompress(head + 16 * box(b"TILE", bytes(4)))
+    assert payloads == [b""]
 
 
 def test_images_decode_as_before_after_any_number_of_refusals(toy: Codec) -> None:

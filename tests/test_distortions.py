@@ -19,6 +19,8 @@ from caecodec.nn.ssimulacra2 import ssimulacra2_score, ssimulacra2_sum
 from caecodec.train.settings import MainSettings
 from caecodec.train.trainer import Budget, Trainer
 
+pytestmark = pytest.mark.slow
+
 
 def tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255

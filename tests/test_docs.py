@@ -111,6 +111,7 @@ def test_each_of_the_fifteen_wishes_is_answered_by_tests_that_exist() -> None:
             assert re.search(rf"^def {name}\(", source, re.MULTILINE), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "printed"),
     [
@@ -149,6 +150,7 @@ def test_the_c_of_the_guide_reads_files_and_refuses_damaged_ones(workplace: Path
         assert refused.stderr.startswith(b"error: ")
 
 
+@pytest.mark.site
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="extra docs: no mkdocs")
 def test_the_site_builds_without_warnings_and_needs_no_network(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", tmp_path]

@@ -9,12 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_golden import TOY, synthetic_image
+from toys import start_decoding
 
 from caecodec.codec.codec import Codec
 from caecodec.codec.search import Surroundings, bits_per_squared_error, effort_level
 from caecodec.codec.tensors import to_unit
 from caecodec.config import EFFORTS, rd_lambda
 from caecodec.errors import ConfigError
+from caecodec.format.container import unpack_header
 from caecodec.format.grid import Region, TileGrid
 from caecodec.format.tables import CodingTables
 from caecodec.nn.distortions import visual
@@ -51,6 +53,7 @@ def lagrangian(tables: CodingTables, index: int, residual: float, symbol: int) -
     return float(bits + COST * (residual - symbol) ** 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(index=st.integers(1, 63), residual=st.floats(-7.4, 7.4))
 def test_a_symbol_moves_exactly_where_rate_and_distortion_say_so(
@@ -64,6 +67,7 @@ def test_a_symbol_moves_exactly_where_rate_and_distortion_say_so(
         assert symbol == (near if costs[0] < costs[1] else towards)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(index=st.integers(0, 63), residual=st.floats(-40, 40))
 def test_only_magnitudes_in_reach_move(toy: Codec, index: int, residual: float) -> None:
@@ -104,15 +108,16 @@ def cost_of(codec: Codec, image: np.ndarray, quality: float, effort: int) -> flo
     compression = codec.start(image)
     sections = compression.symbols(quality, effort=effort)
     bits = sum(codec.tables.bits(*section) for section in sections)
-    container = codec._unpack(compression.compress(quality, effort=effort))
-    header = container.header
-    y_hat = codec._start_decoding(container).latent(header.grid.bounds)
+    data = compression.compress(quality, effort=effort)
+    header = unpack_header(data)
+    y_hat = start_decoding(codec, data).latent(header.grid.bounds)
     x_hat = codec.model.at(header.quality_units).synthesize(y_hat).clamp(0, 1)
     x = to_unit(image)
     squares = (x_hat[..., : x.shape[-2], : x.shape[-1]] - x).square().sum().item()
     return bits + bits_per_squared_error(header.quality_units, 3) * squares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [10, 60])
 def test_from_3_up_no_effort_is_worse_than_the_one_below(
     toy: Codec, image: np.ndarray, quality: float
@@ -133,6 +138,7 @@ def visual_cost(codec: Codec, image: np.ndarray, quality: float, effort: int) ->
     return bits + rd_lambda(quality) * 255**2 * image.shape[0] * image.shape[1] * distortion
 
 
+@pytest.mark.slow
 def test_the_search_serves_what_the_model_was_trained_for(toy: Codec) -> None:
     image = synthetic_image(144, 128, 5)
     own = toy.weights
@@ -143,6 +149,7 @@ def test_the_search_serves_what_the_model_was_trained_for(toy: Codec) -> None:
     assert cost_of(toy, image, 60, 7) < cost_of(seen, image, 60, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 5), (9, 40), (60, 7)])
 def test_the_visual_search_takes_small_and_gray_images(toy: Codec, shape: tuple[int, int]) -> None:
     own = toy.weights
@@ -157,7 +164,10 @@ def test_effort_3_spends_fewer_bits_than_plain_rounding(toy: Codec, image: np.nd
     assert sizes[1] < sizes[0]
 
 
-@pytest.mark.parametrize("effort", EFFORTS)
+@pytest.mark.parametrize(
+    "effort",
+    [pytest.param(effort, marks=pytest.mark.slow if effort > 5 else ()) for effort in EFFORTS],
+)
 @pytest.mark.parametrize("mode", ["gray", "color"])
 def test_every_effort_decodes(toy: Codec, effort: int, mode: str) -> None:
     image = synthetic_image(33, 50, 3)
@@ -171,6 +181,7 @@ def test_the_search_gives_the_same_bytes_twice(toy: Codec, image: np.ndarray) ->
     assert len(files) == 1
 
 
+@pytest.mark.slow
 def test_the_search_helps_tile_by_tile(image: np.ndarray) -> None:
     tiled = Codec(TOY, tile_size=4)
     costs = [cost_of(tiled, image, 50, effort) for effort in (3, 7)]

@@ -87,6 +87,7 @@ def test_payload_is_whole_words_and_the_last_one_is_not_0(coded: list[Section]) 
     assert payload[-4:] != bytes(4)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.lists(sections(), min_size=1, max_size=4))
 def test_payload_never_exceeds_the_promise_by_more_than_its_slack(coded: list[Section]) -> None:
@@ -147,6 +148,7 @@ def test_symbols_other_than_0_have_no_code_in_an_empty_table(symbol: int) -> Non
         CODER.entropy_encode(coded)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=60), st.lists(sections(min_size=1), max_size=3))
 def test_garbage_raises_format_errors_or_decodes_to_symbols_in_range(

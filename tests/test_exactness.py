@@ -51,6 +51,7 @@ def reference(paths: list[Path]) -> Probed:
     return probe(paths, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_symbols_do_not_depend_on_threads_instruction_sets_or_arithmetic(
     paths: list[Path], reference: Probed, environment: str
@@ -62,6 +63,7 @@ def test_symbols_do_not_depend_on_threads_instruction_sets_or_arithmetic(
         assert np.abs(other.pixels[name].astype(int) - pixels).max() <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
 def test_the_scale_head_in_int64_equals_float64(model: Path) -> None:
     image = synthetic_image(200, 120, 10)

@@ -14,6 +14,8 @@ from make_golden import GOLDEN, TOY, synthetic_image
 from caecodec.codec.codec import Codec
 from caecodec.weights import shipped_path
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 READER = EXAMPLES / "read_cae.py"
 MAX_LINES = 39

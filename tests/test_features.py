@@ -16,6 +16,8 @@ from caecodec.errors import ConfigError
 from caecodec.nn.summary import layer_rows
 from caecodec.weights.complexity import kmac_per_pixel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def classic_path(classic: Codec) -> Path:

@@ -19,6 +19,8 @@ from caecodec.nn.folding import fold
 from caecodec.nn.inference_main import FrozenMain
 from caecodec.nn.layers import Block, Conv2d
 
+pytestmark = pytest.mark.slow
+
 SIZES = MainConfig(
     channels=16,
     latent_channels=16,

@@ -504,6 +504,7 @@ def test_decoder_written_from_the_document_finds_the_same_symbols_and_pixels(
     assert np.sqrt(np.mean(difference**2)) <= 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [0, 62.5, 100])
 def test_decoder_written_from_the_document_knows_lean_blocks(quality: float, lean: Codec) -> None:
     image = synthetic_image(56, 40, 3)
@@ -521,6 +522,7 @@ def as_bytes(*symbols: Array) -> bytes:
     return b"".join(values.astype("<i4").tobytes() for values in symbols)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_coder_written_from_the_document_and_constriction_read_each_other(seed: int) -> None:
     random = np.random.default_rng(seed)

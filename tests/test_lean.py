@@ -26,6 +26,8 @@ from caecodec.train.thaw import thaw
 from caecodec.weights.complexity import kmac_per_pixel
 from caecodec.weights.storage import Weights
 
+pytestmark = pytest.mark.slow
+
 
 def thawed(config: MainConfig, weights: Weights) -> MainAutoencoder:
     model = MainAutoencoder(config).eval()

@@ -130,6 +130,7 @@ def run_with_file_limit(num_bytes: int, *args: object) -> tuple[int, str]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@pytest.mark.slow
 @forks_torch
 def test_compress_killed_before_any_line_leaves_the_old_file_or_the_new_one(
     fresh: ProcessPoolExecutor, photo_path: Path, toy: Codec
@@ -149,6 +150,7 @@ def test_compress_killed_before_any_line_leaves_the_old_file_or_the_new_one(
     assert outcomes == {(OLD, True), (new, True), (new, False)}
 
 
+@pytest.mark.slow
 @forks_torch
 def test_decompress_killed_before_any_line_leaves_the_old_file_or_the_new_one(
     fresh: ProcessPoolExecutor, cae_path: Path, toy: Codec
@@ -167,6 +169,7 @@ def test_decompress_killed_before_any_line_leaves_the_old_file_or_the_new_one(
     assert outcomes == {OLD, new}
 
 
+@pytest.mark.slow
 @forks_torch
 def test_what_a_killed_command_leaves_is_hidden_and_never_takes_the_name(
     fresh: ProcessPoolExecutor, photo_path: Path
@@ -186,6 +189,7 @@ def test_what_a_killed_command_leaves_is_hidden_and_never_takes_the_name(
     assert run("decompress", out, photo_path)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_batch_killed_at_work_leaves_whole_files_alone(tmp_path: Path, toy: Codec) -> None:
     folder, count = tmp_path / "out", 60
     folder.mkdir()
@@ -212,6 +216,7 @@ def test_a_batch_killed_at_work_leaves_whole_files_alone(tmp_path: Path, toy: Co
 # No room.
 
 
+@pytest.mark.slow
 @forks_torch
 def test_a_file_that_grows_too_large_leaves_the_old_one_and_says_so_in_one_line(
     fresh: ProcessPoolExecutor, photo_path: Path, cae_path: Path
@@ -295,6 +300,7 @@ def small_disk_reports(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[i
     return [tuple(report) for report in json.loads(done.stdout)]
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_its_files_and_is_named_in_one_line(
     small_disk_reports: list[tuple[int, str, bool]],
 ) -> None:
@@ -304,6 +310,7 @@ def test_a_full_disk_keeps_its_files_and_is_named_in_one_line(
         assert len(stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_keeps_its_files_and_is_named_in_one_line(
     small_disk_reports: list[tuple[int, str, bool]],
 ) -> None:

@@ -26,6 +26,8 @@ from caecodec.benchmark.equal_size import at_equal_size, at_size
 from caecodec.benchmark.report import tabs_section, write_page
 from caecodec.codec.codec import Codec
 
+pytestmark = pytest.mark.site
+
 SIDE = 192
 
 

@@ -148,6 +148,7 @@ def first_pixel(path: str) -> tuple[int, ...]:
         return image.getpixel((0, 0))
 
 
+@pytest.mark.slow
 def test_workers_open_files(path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(first_pixel, (str(path),)) == first_pixel(str(path))

@@ -43,6 +43,7 @@ def test_the_two_commands_for_a_fresh_machine_come_first() -> None:
     assert test.rstrip().endswith("-m pytest")
 
 
+@pytest.mark.slow
 def test_the_commands_of_use_it_work(workplace: Path) -> None:
     lines = [line.split("  #")[0].strip() for line in blocks("console")[0].splitlines()]
     for line in lines:
@@ -55,6 +56,7 @@ def test_the_commands_of_use_it_work(workplace: Path) -> None:
     assert (workplace / "piped.cae").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "printed"),
     list(zip(blocks("python"), [r"[0-2]\.\d+", r"\(300, 451, 3\)"], strict=True)),
@@ -67,6 +69,7 @@ def test_the_python_blocks_work(workplace: Path, code: str, printed: str) -> Non
     assert re.fullmatch(printed, done.stdout.strip())
 
 
+@pytest.mark.slow
 def test_the_example_script_works(workplace: Path) -> None:
     done = subprocess.run(
         [sys.executable, workplace / "examples" / "compress_from_python.py"],

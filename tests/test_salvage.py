@@ -80,6 +80,7 @@ def test_a_damaged_payload_costs_its_tile_alone(codec: Codec, file: bytes, numbe
     check_lost(codec, changed(file, tile_start(file, number) + 20), file, {number})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 5, 8])
 @pytest.mark.parametrize("byte", [0, 4, 6, 7])
 def test_tiles_after_a_damaged_frame_are_found_again(
@@ -136,6 +137,7 @@ def test_a_damaged_header_is_refused(codec: Codec, file: bytes) -> None:
             codec.salvage(changed(file, position))
 
 
+@pytest.mark.slow
 def test_no_change_of_a_byte_goes_unnoticed_or_ends_in_another_error(
     codec: Codec, file: bytes
 ) -> None:

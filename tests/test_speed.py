@@ -20,6 +20,8 @@ from rich.console import Console
 from caecodec.benchmark.codecs import make_codecs
 from caecodec.image.metrics import psnr
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[1] / "bench" / "speed.py"
 
 

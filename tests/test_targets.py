@@ -40,6 +40,7 @@ def test_bits_a_pixel_are_a_size(toy: Codec, image: np.ndarray) -> None:
     assert data == compress_to(toy, image, target=Target(num_bytes=3072))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["color", "gray", "alpha"])
 def test_a_psnr_is_met_from_above_within_a_twentieth(
     toy: Codec, image: np.ndarray, kind: str
@@ -55,6 +56,7 @@ def test_a_psnr_is_met_from_above_within_a_twentieth(
     assert wanted <= reached <= wanted + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["color", "gray"])
 def test_ssimulacra2_is_met_from_above_within_a_half(
     toy: Codec, image: np.ndarray, kind: str

@@ -63,6 +63,7 @@ def make_trainer(path: Path, changes: dict[str, float] | None = None, **options:
     return Trainer(CONFIG, settings, images=tensors(), checkpoint_path=path, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_training_overfits_a_few_images(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run.ckpt", valid_images=tensors(2))
     trainer.run(Budget(steps=80))
@@ -76,6 +77,7 @@ def test_training_overfits_a_few_images(tmp_path: Path) -> None:
     assert trainer.skipped == 0
 
 
+@pytest.mark.slow
 def test_a_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     make_trainer(path).run(Budget(steps=3))
@@ -89,6 +91,7 @@ def test_a_run_resumes_where_it_stopped(tmp_path: Path) -> None:
     assert load_checkpoint(path).step == 5
 
 
+@pytest.mark.slow
 def test_rates_rise_stay_and_fall_by_the_settings_of_the_run_that_resumes(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     trainer = make_trainer(path, {"warmup_steps": 2, "decay_from": 0.5})
@@ -102,6 +105,7 @@ def test_rates_rise_stay_and_fall_by_the_settings_of_the_run_that_resumes(tmp_pa
     assert resumed.optimizers[0].param_groups[0]["peak"] == 5.0
 
 
+@pytest.mark.slow
 def test_the_linear_path_has_its_own_rates(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run.ckpt", {"linear_path_rate": 0.25})
     muon, adamw = trainer.optimizers
@@ -117,6 +121,7 @@ def test_the_linear_path_has_its_own_rates(tmp_path: Path) -> None:
     assert id(model.hyper_analysis.gain.values) not in linear
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_more_blocks_from_the_same_function(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     make_trainer(path).run(Budget(steps=3))
@@ -140,6 +145,7 @@ def test_a_run_goes_on_with_more_blocks_from_the_same_function(tmp_path: Path) -
     assert resumed.optimizers[0].state
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_the_averaged_weights(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     make_trainer(path).run(Budget(steps=3))
@@ -152,6 +158,7 @@ def test_a_run_goes_on_from_the_averaged_weights(tmp_path: Path) -> None:
     assert not resumed.optimizers[0].state
 
 
+@pytest.mark.slow
 def test_optimisers_of_another_version_are_named(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     make_trainer(path).run(Budget(steps=1))
@@ -172,6 +179,7 @@ def test_a_run_does_not_go_on_with_other_sizes(tmp_path: Path) -> None:
         Trainer(other, SETTINGS, images=tensors(), checkpoint_path=path, resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_run_starts_from_weights(tmp_path: Path, more: int) -> None:
     path = tmp_path / "run.ckpt"
@@ -237,6 +245,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path: Path) -> No
         assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.slow
 def test_the_command_trains_exports_and_compresses(
     image_folder: Path, toy_toml: Path, tmp_path: Path
 ) -> None:
@@ -256,6 +265,7 @@ def test_the_command_trains_exports_and_compresses(
     assert codec.decompress(codec.compress(image)).size == (50, 40)
 
 
+@pytest.mark.slow
 def test_the_command_starts_from_weights_and_takes_their_sizes(
     image_folder: Path, toy_toml: Path, tmp_path: Path
 ) -> None:
@@ -272,6 +282,7 @@ def test_the_command_starts_from_weights_and_takes_their_sizes(
     assert "--start excludes --resume" in done.stderr
 
 
+@pytest.mark.slow
 def test_torchrun_trains_with_two_processes(
     image_folder: Path, toy_toml: Path, tmp_path: Path
 ) -> None:
@@ -287,6 +298,7 @@ def test_torchrun_trains_with_two_processes(
     assert Codec(out).weights.training["steps"] == 2
 
 
+@pytest.mark.slow
 def test_export_costs_little_rate_and_keeps_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     make_trainer(path).run(Budget(steps=5))
@@ -295,6 +307,7 @@ def test_export_costs_little_rate_and_keeps_the_configuration(tmp_path: Path) ->
     assert Codec(tmp_path / "out.safetensors").weights.config == CONFIG
 
 
+@pytest.mark.slow
 def test_the_linear_start_is_a_transform_codec() -> None:
     """Before any step, high quality already reconstructs what M coefficients can hold."""
     torch.manual_seed(0)
@@ -339,6 +352,7 @@ def test_dead_zones_spend_fewer_bits_and_let_gradients_pass() -> None:
     assert 0 < gradient.norm() < float("inf")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "expected"), [(0.0, True), (0.5, True), (1.0, False)])
 def test_dead_zones_begin_at_their_part_of_the_run(
     tmp_path: Path, start: float, expected: bool

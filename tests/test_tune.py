@@ -20,6 +20,8 @@ from caecodec.errors import ConfigError
 from caecodec.weights import SHIPPED, choose_model
 from caecodec.weights.storage import find_weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def photo() -> Image.Image:

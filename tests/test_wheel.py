@@ -17,6 +17,8 @@ from PIL import Image
 
 from caecodec.weights import SHIPPED
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 PACKAGE_FILES = ["pyproject.toml", "README.md", "LICENSE"]
 LARGEST_WHEEL = 40_000_000

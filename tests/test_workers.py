@@ -25,6 +25,8 @@ from caecodec.cli.app import app
 from caecodec.codec.codec import Codec, shared_codec
 from caecodec.config import EFFORTS
 
+pytestmark = pytest.mark.slow
+
 NUM_FILES, NUM_FIRST = 1000, 100
 MAX_GROWTH = 2 * 2**20
 """Bytes; an image of the batches has 3 KiB."""

@@ -17,6 +17,7 @@ from caecodec.codec.codec import Codec
 from caecodec.codec.tensors import flat, symbols_crc
 from caecodec.errors import CodecError, ModelError
 from caecodec.format.container import Container, Header, Tile, pack, read_front, unpack
+from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.tables import IntArray
 from caecodec.weights.storage import load_weights
 
@@ -93,7 +94,7 @@ def _reencoded(
     codec: Codec, header: Header, number: int, payload: bytes
 ) -> tuple[Tile, tuple[IntArray, IntArray]]:
     """Return a right tile of the symbols that a payload starts with, whatever follows them."""
-    model, coder = codec.model, codec._coder
+    model, coder = codec.model, EntropyCoder(codec.tables)
     at_quality = model.at(header.quality_units)
     region = header.grid.at(model.stride).tile_at(number)
     sides = region.height, region.width

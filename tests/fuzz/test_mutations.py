@@ -44,6 +44,7 @@ def test_the_boxes_of_a_file_make_it_again(name: str) -> None:
     assert data[:HEADER_BYTES] + frame(boxes) == data
 
 
+@pytest.mark.slow
 @bounded(150)
 @given(small_files, randoms)
 def test_damage_is_refused_by_every_decoder(limited: Codec, name: str, random: Random) -> None:
@@ -53,6 +54,7 @@ def test_damage_is_refused_by_every_decoder(limited: Codec, name: str, random: R
         limited.file_symbols(mutant.data)
 
 
+@pytest.mark.slow
 @bounded(40)
 @given(st.sampled_from(sorted(set(DAMAGES) - {"splice"})), randoms)
 def test_what_is_salvaged_is_right_or_named_as_lost(
@@ -75,6 +77,7 @@ def test_what_is_salvaged_is_right_or_named_as_lost(
             assert difference[top : top + SIDE, left : left + SIDE].max() <= 1
 
 
+@pytest.mark.slow
 @bounded(150)
 @given(small_files, randoms)
 def test_forgeries_are_refused_or_give_all_decoders_one_image_of_the_stated_size(
@@ -83,6 +86,7 @@ def test_forgeries_are_refused_or_give_all_decoders_one_image_of_the_stated_size
     check_file(limited, forge(FILES[name], SEEDS, random).data)
 
 
+@pytest.mark.slow
 @bounded(40)
 @given(
     st.sampled_from((Mode.L, Mode.RGB)),

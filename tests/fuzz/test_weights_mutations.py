@@ -35,6 +35,7 @@ def saved(path: Path, source: Path, config: object, tensors: dict[str, Any] | No
     save_file(weights.tensors | (tensors or {}), path, metadata)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(st.sampled_from(SEEDS), st.randoms(use_true_random=False))
 def test_changed_weights_are_refused_or_load(path: Path, source: Path, random: Random) -> None:
