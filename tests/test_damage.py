@@ -19,7 +19,7 @@ from caecodec.image.alpha import decode_alpha, encode_alpha
 GOLDEN = Path(__file__).parent / "golden"
 FILES = ["rgb-2x2", "gray-alpha", "metadata"]
 FRAME_BYTES = 8
-"""Of a box before its content."""
+"""Bytes of a box before its content."""
 
 
 def golden(name: str) -> bytes:
@@ -206,6 +206,15 @@ def test_no_payload_is_decoded_after_one_that_is_refused(toy: Codec, payloads: l
     with pytest.raises(FormatError, match="tile 0"):
         toy.decompress(head + 16 * box(b"TILE", bytes(4)))
     assert payloads == [b""]
+
+
+def test_no_image_is_made_before_its_first_tile_is_decoded(
+    toy: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Header(Mode.RGB, 5000, 256, 256, toy.digest, 4).pack() + 16 * box(b"TILE", bytes(4))
+    monkeypatch.setattr(Image, "new", lambda *_: pytest.fail("an image was made"))
+    with pytest.raises(FormatError, match="tile 0"):
+        toy.decompress(data)
 
 
 def test_images_decode_as_before_after_any_number_of_refusals(toy: Codec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import threading
 from pathlib import Path
 
@@ -287,8 +288,10 @@ def _assemble(
 ) -> Image.Image:
     """Put an image together from the parts of a window and the whole image's alpha."""
     mode, metadata = decompression.mode, decompression.metadata
+    lines = decompression.lines(window, on_progress)
+    first = next(lines)  # what cannot be decoded takes no memory for the whole image
     image = Image.new(mode.name, (-(-window.width // reduction), -(-window.height // reduction)))
-    for part, color in decompression.lines(window, on_progress):
+    for part, color in itertools.chain([first], lines):
         piece = with_alpha(color, None if alpha is None else alpha[part.rows, part.columns])
         corner = (part.left - window.left) // reduction, (part.top - window.top) // reduction
         image.paste(piece if reduction == 1 else piece.reduce(reduction), corner)
