@@ -19,6 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from caecodec.config import DEFAULT_EFFORT, EFFORTS
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 
@@ -47,6 +49,7 @@ LIMITS = (
     "| symbols that are not 0, per pixel | PSNR, dB |"
 )
 TRAINING = "| step | quality 10 | quality 50 | quality 90 |"
+EFFORT = "| effort | psnr, by PSNR | visual, by SSIMULACRA2 | encoding time, against effort 3 |"
 
 Rows = list[str]
 
@@ -66,7 +69,9 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     yield "bench/results/classic.md", BESIDE, [_beside(one) for one in (kodak, valid)]
     limits = json.loads((RESULTS / "limits_valid.json").read_text())
     yield "bench/results/ablations.md", LIMITS, [_limits(limits["by_quality"])]
-    yield "MODEL_CARD.md", TRAINING, [_training(RESULTS / "training" / "psnr.valid.csv")]
+    logs = [RESULTS / "training" / f"{name}.valid.csv" for name in ("psnr", "visual")]
+    yield "MODEL_CARD.md", TRAINING, [_training(log) for log in logs]
+    yield "docs/benchmarks.md", EFFORT, [_efforts()]
 
 
 def rewritten(text: str, header: str, rows_of_tables: list[Rows]) -> str:
@@ -152,6 +157,28 @@ def _times(results: dict[str, Any], codecs: dict[str, str]) -> Rows:
         )
         rows.append(f"| {name} | " + " | ".join(f"{median:.3f}" for median in medians) + " |")
     return rows
+
+
+def _efforts() -> Rows:
+    """Return BD-rates against effort 1, and medians of time, by effort."""
+    psnr, visual = (_read(f"effort/{tune}") for tune in ("psnr", "visual"))
+    by_psnr = psnr["bd_rates"]["cae-e1"]
+    by_look = visual["bd_rates_by_metric"]["ssimulacra2"]["cae-e1"]
+    usual = _encode_seconds(psnr, "cae")
+    return [
+        f"| {effort} | {_percent(by_psnr[codec])} | {_percent(by_look[codec]['percent'])} "
+        f"| {_encode_seconds(psnr, codec) / usual:.2g} |"
+        for effort in EFFORTS
+        for codec in ["cae" if effort == DEFAULT_EFFORT else f"cae-e{effort}"]
+    ]
+
+
+def _encode_seconds(results: dict[str, Any], codec: str) -> float:
+    return statistics.median(
+        point["encode_seconds_per_megapixel"]
+        for point in results["points"]
+        if point["codec"] == codec
+    )
 
 
 def _curve(results: dict[str, Any], codec: str) -> Rows:
