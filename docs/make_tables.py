@@ -3,8 +3,8 @@
 python docs/make_tables.py            rewrites what differs
 python docs/make_tables.py --check    lists what differs, exit 1; tests/test_docs.py runs this
 
-A table keeps its place and its header; its rows are made anew. In running text figures stay as they
-were written.
+A table keeps its place and its header; its rows are made anew. Running text is not touched, so it
+holds no figure that new weights change.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from caecodec.config import DEFAULT_EFFORT, EFFORTS
+from caecodec.weights import SHIPPED
+from caecodec.weights.complexity import kmac_per_pixel
+from caecodec.weights.storage import find_weights
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -39,7 +42,25 @@ NAMES = {
 }
 FRONT = ("cae", "cae-e1", "avif")
 SEEN = ("cae-visual", "cae", "avif-psnr", "jxl", "jpeg")
+GLANCE = "| caecodec against AVIF | `--tune visual` | `--tune psnr` |"
 RATES = "| codec | BD-rate against JPEG | against WebP | against AVIF | against VTM |"
+ALL_RATES = (
+    "| codec | BD-rate against JPEG | against WebP | against AVIF | against AVIF, tune=psnr "
+    "| against VTM |"
+)
+VALID_RATES = (
+    "| codec | BD-rate against JPEG | against WebP | against AVIF | against AVIF, tune=psnr |"
+)
+IMAGES = "| validation images, `--tune psnr` | BD-rate against AVIF |"
+SPREAD = "| codec | quality | mean SSIMULACRA2 | standard deviation | lowest | highest |"
+WARM = "| 768 x 512, warm process, 2 threads | compress | decompress |"
+GROWTH = "| megapixels | encode, s/MP | decode, s/MP |"
+SMALL = "| how | compress, images/s | decompress, images/s |"
+OVERHEAD = "| images | mean | worst image |"
+FACTS = (
+    "| model | digest | parameters | file, bytes | encode, kMAC/px | decode, kMAC/px "
+    "| Kodak, quality 0 to 100 |"
+)
 LOOKS = "| against AVIF | SSIMULACRA2 | Butteraugli | MS-SSIM | PSNR |"
 TIMES = "| codec | encode, s/MP | decode, s/MP |"
 CURVE = "| quality | bpp | PSNR, dB | MS-SSIM |"
@@ -58,19 +79,30 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     """Yield each document, a header that occurs in it, and the rows of its tables in order."""
     kodak, valid = (_read(name) for name in ("kodak", "valid"))
     others = [name for name in NAMES if name != "jpeg"]
+    limits = json.loads((RESULTS / "limits_valid.json").read_text())
+    front = ("cae", "cae-e1", "cae-visual", "avif")
+    yield "README.md", GLANCE, [_glance(kodak, limits["bd_rate_against_avif"])]
     yield "README.md", RATES, [_rates(kodak, FRONT)]
-    yield "docs/benchmarks.md", RATES, [_rates(kodak, others)]
-    yield "README.md", LOOKS, [_looks("kodak", SEEN)]
+    yield "docs/benchmarks.md", ALL_RATES, [_rates(kodak, others, "avif-psnr")]
+    yield "docs/benchmarks.md", VALID_RATES, [_rates(valid, front, "avif-psnr")]
     yield "docs/benchmarks.md", LOOKS, [_looks(one, SEEN) for one in ("kodak", "valid")]
+    yield "docs/benchmarks.md", IMAGES, [_images(limits["bd_rate_against_avif"])]
+    yield "docs/benchmarks.md", SPREAD, [_spread(RESULTS / "valid" / "results.csv")]
     yield "docs/benchmarks.md", TIMES, [_times(kodak, NAMES)]
+    checks = {name: _json(f"release_checks_{name}.json") for name in ("kodak", "valid")}
+    yield "docs/benchmarks.md", WARM, [_warm(checks["kodak"]["warm"])]
+    yield "docs/benchmarks.md", GROWTH, [_growth(_json("speed_by_size.json")["growth"])]
+    yield "docs/benchmarks.md", SMALL, [_small(_json("small_images.json"))]
+    yield "bench/results/reliability.md", OVERHEAD, [_overhead(checks)]
+    yield "MODEL_CARD.md", FACTS, [_facts(kodak)]
     models = ("cae", "cae-visual", "classic")
     curves = [_curve(one, codec) for codec in models for one in (kodak, valid)]
     yield "MODEL_CARD.md", CURVE, curves
     yield "bench/results/classic.md", BESIDE, [_beside(one) for one in (kodak, valid)]
-    limits = json.loads((RESULTS / "limits_valid.json").read_text())
     yield "bench/results/ablations.md", LIMITS, [_limits(limits["by_quality"])]
-    logs = [RESULTS / "training" / f"{name}.valid.csv" for name in ("psnr", "visual")]
-    yield "MODEL_CARD.md", TRAINING, [_training(log) for log in logs]
+    psnr, visual = (RESULTS / "training" / f"{name}.valid.csv" for name in ("psnr", "visual"))
+    yield "bench/results/training/psnr.md", TRAINING, [_training(psnr)]
+    yield "MODEL_CARD.md", TRAINING, [_training(visual)]
     yield "docs/benchmarks.md", EFFORT, [_efforts()]
 
 
@@ -114,13 +146,36 @@ def main() -> None:
 
 
 def _read(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((RESULTS / name / "results.json").read_text())
+    return _json(f"{name}/results.json")
+
+
+def _json(path: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / path).read_text())
     return content
 
 
-def _rates(results: dict[str, Any], codecs: Iterable[str]) -> Rows:
-    anchors = [*(results["bd_rates"][one] for one in ("jpeg", "webp", "avif"))]
-    anchors.append(results["published"]["vtm"]["bd_rates"])
+def _glance(results: dict[str, Any], by_image: dict[str, float]) -> Rows:
+    """Return what the README's first screen shows: sizes and times against AVIF."""
+    codecs = ("cae-visual", "cae")
+    metrics = ("SSIMULACRA2", "Butteraugli", "MS-SSIM", "PSNR")
+    rates = zip(*(_against_avif("kodak", codec) for codec in codecs), strict=True)
+    rows = [
+        f"| size at equal {metric} | " + " | ".join(_percent(rate) for rate in pair) + " |"
+        for metric, pair in zip(metrics, rates, strict=True)
+    ]
+    screens = [_percent(rate) for name, rate in by_image.items() if _is_screenshot(name)]
+    rows.append(f"| size of screenshots at equal PSNR | | {', '.join(screens[::-1])} |")
+    for way in ("encode", "decode"):
+        avif = _seconds(results, "avif", way)
+        times = (f"{_seconds(results, codec, way) / avif:.2g} times as long" for codec in codecs)
+        rows.append(f"| time to {way}, one core | " + " | ".join(times) + " |")
+    return rows
+
+
+def _rates(results: dict[str, Any], codecs: Iterable[str], *more: str) -> Rows:
+    anchors = [results["bd_rates"][one] for one in ("jpeg", "webp", "avif", *more)]
+    if "vtm" in results["published"]:
+        anchors.append(results["published"]["vtm"]["bd_rates"])
     return [
         f"| {NAMES[codec]} | " + " | ".join(_percent(rates[codec]) for rates in anchors) + " |"
         for codec in codecs
@@ -129,38 +184,139 @@ def _rates(results: dict[str, Any], codecs: Iterable[str]) -> Rows:
 
 def _looks(name: str, codecs: Iterable[str]) -> Rows:
     """Return BD-rates against AVIF by each metric."""
-    results = _read(name)
-    others = results["bd_rates_by_metric"]
-    butteraugli = json.loads((RESULTS / name / "butteraugli.json").read_text())
-    seen, ms_ssim = (
-        {codec: one["percent"] for codec, one in others[metric]["avif"].items()}
-        for metric in ("ssimulacra2", "ms_ssim")
-    )
-    rates = [seen, butteraugli["bd_rates"]["avif"], ms_ssim, results["bd_rates"]["avif"]]
     return [
-        f"| {NAMES[codec]} | " + " | ".join(_percent(rate[codec]) for rate in rates) + " |"
+        f"| {NAMES[codec]} | " + " | ".join(map(_percent, _against_avif(name, codec))) + " |"
         for codec in codecs
     ]
+
+
+def _against_avif(name: str, codec: str) -> list[float | None]:
+    """Return a codec's BD-rates by SSIMULACRA2, Butteraugli, MS-SSIM and PSNR."""
+    results = _read(name)
+    seen, ms_ssim = (
+        results["bd_rates_by_metric"][metric]["avif"][codec]["percent"]
+        for metric in ("ssimulacra2", "ms_ssim")
+    )
+    butteraugli = _json(f"{name}/butteraugli.json")["bd_rates"]["avif"][codec]
+    return [seen, butteraugli, ms_ssim, results["bd_rates"]["avif"][codec]]
 
 
 def _percent(value: float | None) -> str:
     return "no overlap" if value is None else f"{value:+.1f} %".replace("-", "−")
 
 
+def _is_screenshot(name: str) -> bool:
+    return "screen" in name
+
+
+def _images(by_image: dict[str, float]) -> Rows:
+    """Return the best, the median and the worst photograph, and each screenshot."""
+    photographs = sorted(rate for name, rate in by_image.items() if not _is_screenshot(name))
+    shown = {
+        f"best of {len(photographs)} photographs": photographs[0],
+        "median photograph": statistics.median(photographs),
+        "worst photograph": photographs[-1],
+    }
+    screens = sorted(rate for name, rate in by_image.items() if _is_screenshot(name))
+    shown |= {f"screenshot {number}": rate for number, rate in enumerate(screens, start=1)}
+    return [f"| {name} | {_percent(rate)} |" for name, rate in shown.items()]
+
+
+def _spread(path: Path) -> Rows:
+    """Return how much SSIMULACRA2 differs between images at one quality near 55."""
+    with path.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    lines = []
+    for codec, quality in {"cae-visual": 50, "cae": 50, "avif": 40, "jxl": 50}.items():
+        scores = [
+            float(row["ssimulacra2"])
+            for row in rows
+            if row["codec"] == codec and float(row["quality"]) == quality
+        ]
+        values = (statistics.fmean(scores), statistics.pstdev(scores), min(scores), max(scores))
+        figures = " | ".join(f"{value:.1f}" for value in values)
+        lines.append(f"| {NAMES[codec]} | {quality} | {figures} |")
+    return lines
+
+
+def _seconds(results: dict[str, Any], codec: str, way: str) -> float:
+    """Return the median over qualities of seconds per megapixel."""
+    points = [point for point in results["points"] if point["codec"] == codec]
+    return statistics.median(point[f"{way}_seconds_per_megapixel"] for point in points)
+
+
 def _times(results: dict[str, Any], codecs: dict[str, str]) -> Rows:
+    return [
+        f"| {name} | "
+        + " | ".join(f"{_seconds(results, codec, way):.3f}" for way in ("encode", "decode"))
+        + " |"
+        for codec, name in codecs.items()
+    ]
+
+
+def _warm(warm: dict[str, float]) -> Rows:
+    ways = ("encode", "decode")
+    megapixels = 768 * 512 / 1e6
+    seconds = " | ".join(f"{warm[f'{way}_seconds']:.2f}" for way in ways)
+    rates = " | ".join(f"{warm[f'{way}_seconds'] / megapixels:.2f}" for way in ways)
+    parts = " | ".join(f"{warm[f'{way}_times_gemm']:.2f}" for way in ways)
+    return [
+        f"| seconds | {seconds} |",
+        f"| seconds per megapixel | {rates} |",
+        f"| relative to the matrix product | {parts} |",
+    ]
+
+
+def _growth(growth: list[dict[str, float]]) -> Rows:
+    return [
+        f"| {row['megapixels']:g} | {row['encode_seconds_per_megapixel']:.2f} "
+        f"| {row['decode_seconds_per_megapixel']:.2f} |"
+        for row in growth
+    ]
+
+
+def _small(small: dict[str, float]) -> Rows:
+    ways = {
+        "one call": ("one compress, -j 1", "one decompress, -j 1"),
+        "one call, `-j 2`": ("one compress, -j 2", "one decompress, -j 2"),
+        "one process per image (measured on 40)": (
+            "a process for each compress",
+            "a process for each decompress",
+        ),
+        "Pillow's AVIF, speed 6, in one process": ("AVIF encode", "AVIF decode"),
+    }
+    return [
+        f"| {way} | " + " | ".join(f"{small[name]:.3g}" for name in names) + " |"
+        for way, names in ways.items()
+    ]
+
+
+def _overhead(checks: dict[str, dict[str, Any]]) -> Rows:
+    names = {"kodak": "Kodak", "valid": "validation"}
+    return [
+        f"| {names[name]} | {_percent(one['rate']['mean_percent_above_tables'])} "
+        f"| {_percent(one['rate']['worst_percent_above_tables'])} |"
+        for name, one in checks.items()
+    ]
+
+
+def _facts(results: dict[str, Any]) -> Rows:
+    """Return what each shipped model is, and its rates."""
     rows = []
-    for codec, name in codecs.items():
-        points = [point for point in results["points"] if point["codec"] == codec]
-        medians = (
-            statistics.median(point[f"{way}_seconds_per_megapixel"] for point in points)
-            for way in ("encode", "decode")
+    for model, codec in {"psnr": "cae", "visual": "cae-visual", "classic": "classic"}.items():
+        weights = find_weights(model)
+        encode, decode = kmac_per_pixel(weights.config)
+        size = weights.path.stat().st_size if weights.path else 0
+        rates = [point["bpp"] for point in results["points"] if point["codec"] == codec]
+        rows.append(
+            f"| `{model}` | `{SHIPPED[model]}` | {weights.num_parameters:,} | {size:,} "
+            f"| {encode:.1f} | {decode:.1f} | {min(rates):.3f} to {max(rates):.3g} bpp |"
         )
-        rows.append(f"| {name} | " + " | ".join(f"{median:.3f}" for median in medians) + " |")
     return rows
 
 
 def _efforts() -> Rows:
-    """Return BD-rates against effort 1, and medians of time, by effort."""
+    """Return BD-rates against effort 1, and the ratio of medians of time, by effort."""
     psnr, visual = (_read(f"effort/{tune}") for tune in ("psnr", "visual"))
     by_psnr = psnr["bd_rates"]["cae-e1"]
     by_look = visual["bd_rates_by_metric"]["ssimulacra2"]["cae-e1"]
