@@ -1,15 +1,16 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image, ImageFile, UnidentifiedImageError
 
 from caecodec.errors import FormatError, ImageError
 from caecodec.format.constants import Mode
 from caecodec.image.alpha import decode_alpha, encode_alpha, with_alpha
-from caecodec.image.image_files import FORMATS, open_image, save_image
+from caecodec.image.image_files import FORMATS, open_image, open_raster, save_image
 from caecodec.image.picture import take_apart
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -66,6 +67,49 @@ def test_bytes_that_are_no_image_are_one_clear_line(data: bytes) -> None:
         open_image(io.BytesIO(data), "broken.png")
     assert "broken.png" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+PLACEABLE_WMF = (
+    b"\xd7\xcd\xc6\x9a"
+    + struct.pack("<HhhhhHIH", 0, 0, 0, 9, 9, 72, 0, 0)
+    + (b"\1\0\t\0" + bytes(40))
+)
+
+
+def iptc(content: bytes) -> bytes:
+    """Return a picture of 9 x 9 pixels, whose content Pillow opens as any format."""
+    fields = {(3, 60): b"\3\1", (3, 20): b"\0\t", (3, 30): b"\0\t"}
+    fields |= {(3, 120): b"\5", (8, 10): content}
+    return b"".join(
+        struct.pack(">BBBH", 0x1C, *tag, len(value)) + value for tag, value in fields.items()
+    )
+
+
+@pytest.mark.parametrize("read", [open_image, lambda file, _: open_raster(file).load()])
+@pytest.mark.parametrize("data", [POSTSCRIPT, PLACEABLE_WMF, b"GRIB\0\0\0\1", iptc(POSTSCRIPT)])
+def test_no_program_is_started_for_vector_graphics_that_are_called_photo_png(
+    read: Callable[[io.BytesIO, str], object], data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: started.append(1))
+    with pytest.raises((ImageError, UnidentifiedImageError), match=r"not an image|cannot identify"):
+        read(io.BytesIO(data), "photo.png")
+    assert not started
+
+
+def test_a_format_that_a_plugin_registered_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tiny(ImageFile.ImageFile):
+        format = "TINY"
+
+        def _open(self) -> None:
+            self._size, self._mode = (1, 1), "L"
+            self.tile = [ImageFile._Tile("raw", (0, 0, 1, 1), 4, "L")]
+
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    Image.register_open("TINY", Tiny, lambda prefix: prefix.startswith(b"tiny"))
+    assert open_image(io.BytesIO(b"tiny\7"), "x.tiny").getpixel((0, 0)) == 7
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tiff", ".bmp", ".ppm"])
