@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from caecodec.errors import FormatError, ImageError
 from caecodec.format.constants import Mode
@@ -45,6 +46,105 @@ def test_a_16_bit_rgb_png_is_refused_though_pillow_would_cut_it() -> None:
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     with pytest.raises(ImageError, match="convert to 8 bits"):
         open_image(io.BytesIO(png), "deep.png")
+
+
+def plain(image_format: str, side: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side)).save(buffer, image_format)
+    return buffer.getvalue()
+
+
+def png16() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((16, 16), np.uint16)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def ico16() -> bytes:
+    head = struct.pack("<HHH4BHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(png16()), 22)
+    return head + png16()
+
+
+def avif_of(bits: int) -> bytes:
+    """Return an AVIF file of 8 bits that says that it has more."""
+    data = plain("AVIF").replace(
+        b"pixi\0\0\0\0\3\x08\x08\x08", b"pixi\0\0\0\0\3" + 3 * bytes([bits])
+    )
+    place = data.index(b"av1C") + 6
+    flags = data[place] | (0x60 if bits == 12 else 0x40)
+    return data[:place] + bytes([flags]) + data[place + 1 :]
+
+
+def jp2_of(bits: int, **options: object) -> bytes:
+    """Return a JPEG 2000 file of 8 bits whose codestream says that it has more."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG2000", **options)
+    data = buffer.getvalue()
+    place = data.index(b"\xff\x4f\xff\x51") + 4 + 38
+    return data[:place] + bytes([bits - 1]) + data[place + 1 :]
+
+
+def tiff16() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(buffer, "TIFF", tiffinfo={258: (16, 16, 16)})
+    data = buffer.getvalue()
+    return data.replace(struct.pack("<3H", 8, 8, 8), struct.pack("<3H", 16, 16, 16))
+
+
+DDS_10 = (
+    b"DDS " + struct.pack("<7I44x", 124, 0x1007, 2, 2, 8, 0, 0)
+    + struct.pack("<II4s5I", 32, 0x41, bytes(4), 32, 0x3FF00000, 0xFFC00, 0x3FF, 0xC0000000)
+    + bytes(20) + bytes(16)
+)  # fmt: skip
+SGI_16 = struct.pack(">HBBHHHH", 474, 0, 2, 3, 2, 2, 3).ljust(512, b"\0") + bytes(24)
+
+
+@pytest.mark.parametrize(
+    ("data", "bits"),
+    [
+        (b"P6 2 2 1023\n" + bytes(24), 10),
+        (b"P6 1 1 65535\n" + bytes(6), 16),
+        (b"P3 1 1 4095\n1 2 3\n", 12),
+        (avif_of(10), 10),
+        (avif_of(12), 12),
+        (jp2_of(16), 16),
+        (jp2_of(12, no_jp2=True), 12),
+        (tiff16(), 16),
+        (ico16(), 16),
+        (DDS_10, 10),
+        (SGI_16, 16),
+    ],
+)
+def test_more_than_8_bits_are_refused_with_their_number_where_pillow_would_cut_them(
+    data: bytes, bits: int
+) -> None:
+    for read in (lambda file: open_image(file, "deep"), lambda file: take_apart(Image.open(file))):
+        with pytest.raises(ImageError, match=f"^{bits} bits per channel .* convert to 8 bits"):
+            read(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    "image_format", [*sorted({*FORMATS.values()}), "JPEG2000", "ICO", "ICNS", "SGI", "TGA", "DDS"]
+)
+def test_8_bits_per_channel_are_read_from_every_format(image_format: str) -> None:
+    data = plain(image_format, 64)
+    assert take_apart(open_image(io.BytesIO(data), "x")).color.shape[2:] == (3,)
+
+
+def test_a_text_called_bit_depth_in_a_png_says_nothing() -> None:
+    text = PngInfo()
+    text.add_text("bit_depth", "16")
+    assert open_image(saved(Image.fromarray(RGB), ".png", pnginfo=text), "x").mode == "RGB"
+
+
+@pytest.mark.parametrize("masks", [(0xF800, 0x7E0, 0x1F), (0x7C00, 0x3E0, 0x1F)])
+def test_a_bmp_of_16_bits_per_pixel_is_accepted(masks: tuple[int, int, int]) -> None:
+    info = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0) + struct.pack(
+        "<3I", *masks
+    )
+    data = b"BM" + struct.pack("<IHHI", 14 + len(info) + 8, 0, 0, 14 + len(info)) + info
+    image = open_image(io.BytesIO(data + b"\xff" * 8), "photo.bmp")
+    assert (take_apart(image).color == 255).all()
 
 
 def test_cmyk_is_refused_with_advice() -> None:

@@ -14,11 +14,13 @@ from PIL import Image
 from caecodec.errors import ImageError, first_line
 from caecodec.format.constants import MAX_SIDE, Mode
 from caecodec.format.grid import Region
+from caecodec.image.depth import channel_bits
 from caecodec.image.metadata import metadata_of
 
 Pixels = NDArray[np.uint8]
 ImageLike = Image.Image | Pixels
 
+_MAX_BITS = 8
 _PLAIN_MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}
 
 
@@ -103,10 +105,10 @@ def check_kind(image: Image.Image) -> None:
             "an animated or multi-page image is not supported: "
             "extract the frame you want and compress that"
         )
-    raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
-    if image.mode in {"I", "F"} or ";16" in image.mode or any(";16" in raw for raw in raw_modes):
+    if (bits := channel_bits(image)) > _MAX_BITS:
         raise ImageError(
-            "more than 8 bits per channel are not supported: convert to 8 bits per channel first"
+            f"{bits} bits per channel are not supported: convert to 8 bits per channel first, "
+            "for example by 'magick image.png -depth 8 out.png'"
         )
     if image.mode not in {*_PLAIN_MODES, "P", "PA"}:
         raise ImageError(f"colour mode {image.mode} is not supported: convert to RGB first")
