@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from caecodec.errors import FormatError, ImageError
 from caecodec.format.constants import Mode
 from caecodec.image.alpha import decode_alpha, encode_alpha, with_alpha
 from caecodec.image.image_files import FORMATS, open_image, open_raster, save_image
-from caecodec.image.picture import take_apart
+from caecodec.image.picture import num_left_out, take_apart
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 METADATA = {
@@ -244,6 +245,47 @@ def test_a_palette_with_transparency_becomes_rgba() -> None:
     assert take_apart(image).mode is Mode.RGB
     image.info["transparency"] = 0
     assert take_apart(image).mode is Mode.RGBA
+
+
+def test_a_palette_of_colours_with_alpha_keeps_it() -> None:
+    head = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 2, 32, 0, 0, 2, 1, 8, 0x20)
+    colours = bytes([10, 20, 30, 40]) + bytes([50, 60, 70, 255])  # blue, green, red, alpha
+    picture = take_apart(open_image(io.BytesIO(head + colours + b"\0\1"), "icon.tga"))
+    assert picture.mode is Mode.RGBA
+    assert picture.color.tolist() == [[[30, 20, 10], [70, 60, 50]]]
+    assert picture.alpha is not None
+    assert picture.alpha.tolist() == [[40, 255]]
+
+
+def tiff_of(*kinds: int) -> io.BytesIO:
+    """Return a TIFF file of pages with these NewSubfileTypes, the first in colour."""
+    pages = [Image.fromarray(RGB if number == 0 else RGB[::2, ::2]) for number in range(len(kinds))]
+    buffer = io.BytesIO()
+    with AppendingTiffWriter(buffer) as writer:
+        for page, kind in zip(pages, kinds, strict=True):
+            page.save(writer, "TIFF", tiffinfo={254: kind})
+            writer.newFrame()
+    return io.BytesIO(buffer.getvalue())
+
+
+def test_pages_of_a_tiff_that_are_reduced_copies_of_the_first_do_not_matter() -> None:
+    image = open_image(tiff_of(0, 1, 1), "pyramid.tiff")
+    for source in (image, image, Image.open(tiff_of(0, 1, 1))):
+        assert np.array_equal(take_apart(source).color, RGB)
+
+
+@pytest.mark.parametrize("kinds", [(0, 0), (0, 1, 0), (1, 0), (1, 1), (0, 2)])
+def test_other_pages_of_a_tiff_are_refused(kinds: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match="multi-page"):
+        open_image(tiff_of(*kinds), "pages.tiff")
+
+
+def test_the_other_pictures_of_an_mpo_are_counted() -> None:
+    buffer = io.BytesIO()
+    view = Image.fromarray(RGB)
+    view.save(buffer, "MPO", save_all=True, append_images=[view, view])
+    assert num_left_out(open_image(io.BytesIO(buffer.getvalue()), "stereo.jpg")) == 2
+    assert num_left_out(open_image(saved(view, ".jpg"), "photo.jpg")) == 0
 
 
 def test_a_transparent_colour_becomes_alpha() -> None:
