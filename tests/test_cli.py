@@ -91,6 +91,14 @@ def test_format_picks_the_suffix_of_many_outputs(cae_path: Path, tmp_path: Path)
     assert [path.name for path in folder.iterdir()] == ["photo.webp"]
 
 
+def test_pictures_of_a_file_that_are_not_stored_are_counted(tmp_path: Path) -> None:
+    view = Image.new("RGB", (16, 16))
+    view.save(tmp_path / "stereo.jpg", "MPO", save_all=True, append_images=[view])
+    result = run("compress", tmp_path / "stereo.jpg", *MODEL)
+    assert result.exit_code == 0
+    assert "not stored: 1 more of the file's pictures" in " ".join(result.stderr.split())
+
+
 def test_pipes_carry_data_on_stdout_and_words_on_stderr(photo_path: Path) -> None:
     packed = run("compress", "-", "-", *MODEL, stdin=photo_path.read_bytes())
     assert packed.exit_code == 0

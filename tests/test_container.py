@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import zlib
 
 import pytest
@@ -17,6 +18,7 @@ from caecodec.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
+from caecodec.format import boxes
 from caecodec.format.boxes import MAX_METADATA, METADATA_BOXES
 from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT, Mode
 from caecodec.format.container import (
@@ -26,6 +28,7 @@ from caecodec.format.container import (
     Tile,
     box_sizes,
     pack,
+    read_front,
     unpack,
     unpack_header,
 )
@@ -285,6 +288,35 @@ def test_metadata_inflates_to_64_mib_and_no_further() -> None:
     beyond = zlib.compress(bytes(MAX_METADATA + 1), 1)
     with pytest.raises(LimitExceededError):
         unpack(head + box(b"exif", beyond) + tiles)
+
+
+def test_header_and_metadata_are_read_no_further_than_the_same_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head, _, tiles = parts(small())
+    beyond = zlib.compress(bytes(MAX_METADATA + 1), 1)
+    with pytest.raises(LimitExceededError):
+        read_front(io.BytesIO(head + box(b"exif", beyond) + tiles))
+    inflated: list[str] = []
+    monkeypatch.setattr(boxes, "inflate", lambda box: inflated.append(box.kind) or b"")
+    with pytest.raises(FormatError, match="repeated"):
+        read_front(io.BytesIO(head + 100 * box(b"exif", beyond) + tiles))
+    assert inflated == [b"exif"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [2 * box(b"exif", zlib.compress(b"")), box(b"ALPH"), box(b"NEXT"), box(b"ALPH") * 2]
+)
+def test_box_sizes_are_those_of_legal_boxes_alone(wrong: bytes) -> None:
+    head, _, tiles = parts(small())
+    with pytest.raises(FormatError):
+        box_sizes(head + wrong + tiles, small().header)
+
+
+def test_unknown_critical_boxes_are_refused_with_the_metadata_too() -> None:
+    head, _, tiles = parts(small())
+    with pytest.raises(UnsupportedVersionError):
+        read_front(io.BytesIO(head + box(b"NEXT") + tiles))
 
 
 @pytest.mark.parametrize("length", range(4))

@@ -110,7 +110,7 @@ def test_damaged_pixels_are_an_oserror_on_load(path: Path) -> None:
 
 
 def test_the_rules_on_decompression_bombs_are_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Header(Mode.RGB, 5000, 20_000, 20_000, bytes(8), 64).pack() + bytes(8)
+    data = Header(Mode.RGB, 5000, 20_000, 20_000, bytes(8), 64).pack() + b"TILE" + bytes(4)
     with pytest.raises(Image.DecompressionBombError):
         Image.open(io.BytesIO(data))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)

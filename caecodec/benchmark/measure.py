@@ -16,7 +16,7 @@ from PIL import Image
 from caecodec.benchmark.codecs import ImageCodec
 from caecodec.benchmark.extras import import_extra
 from caecodec.errors import ImageError
-from caecodec.image.image_files import IMAGE_SUFFIXES
+from caecodec.image.image_files import IMAGE_SUFFIXES, open_raster
 from caecodec.image.metrics import MAX_LEVEL, MIN_SEEN, psnr, ssimulacra2
 
 MS_SSIM_LIMIT = 160
@@ -183,7 +183,7 @@ def summarize(records: Iterable[Record]) -> list[Point]:
 
 def _load_rgb(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with open_raster(path) as image:
             if image.mode.startswith(("I", "F")):
                 raise ImageError(
                     f"{path} has pixels of mode {image.mode}, expected 8 bits per channel"

@@ -24,7 +24,7 @@ from caecodec.format.container import unpack, unpack_header
 from caecodec.image.alpha import decode_alpha
 from caecodec.image.image_files import FORMATS, open_image, save_image
 from caecodec.image.metrics import psnr
-from caecodec.image.picture import take_apart
+from caecodec.image.picture import num_left_out, take_apart
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -135,6 +135,8 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
         decoded = take_apart(codec.decompress(data)).color
         facts["psnr"] = round(psnr(take_apart(image).color, decoded), 4)
         notes.insert(1, f"{facts['psnr']:.2f} dB")
+    if others := num_left_out(image):
+        notes.append(f"not stored: {others} more of the file's pictures")
     return Outcome(
         line=_summary(job, ", ".join(notes)),
         facts=facts,

@@ -73,7 +73,7 @@ def read_metadata(file: IO[bytes], offset: int) -> dict[str, bytes]:
         offset: of that frame, for messages.
 
     Raises:
-        FormatError: one of them is damaged.
+        FormatError: one of them is damaged or repeated, or a newer version made the file.
     """
     metadata: dict[str, bytes] = {}
     names = {kind: name for name, kind in METADATA_BOXES.items()}
@@ -81,7 +81,9 @@ def read_metadata(file: IO[bytes], offset: int) -> dict[str, bytes]:
         kind, length = _FRAME.unpack(frame)
         if kind == TILE_BOX:
             break
-        if kind not in names:
+        if kind not in names or names[kind] in metadata:
+            if kind != ALPHA_BOX:
+                skip_unknown(Box(kind, b"", offset, offset + length + FRAME_BYTES, is_whole=True))
             file.seek(length + _CRC.size, os.SEEK_CUR)
         elif length > 2 * MAX_METADATA:
             raise LimitExceededError(f"box {kind!r} at byte {offset} holds {length} bytes")

@@ -143,21 +143,13 @@ def unpack(data: bytes, *, size_limit: int = SIZE_LIMIT) -> Container:
     alpha: bytes | None = None
     metadata: dict[str, bytes] = {}
     names = {kind: name for name, kind in METADATA_BOXES.items()}
-    for box in _boxes(data, len(header.grid)):
+    for box in _legal_boxes(data, header):
         if box.kind == TILE_BOX:
             tiles.append(unpack_tile(box))
-        elif tiles:
-            raise FormatError(
-                f"box {box.kind!r} at byte {box.offset} follows a tile, expected tiles last"
-            )
-        elif box.kind == ALPHA_BOX and alpha is None and header.mode.has_alpha:
+        elif box.kind == ALPHA_BOX:
             alpha = box.content
-        elif box.kind in names and names[box.kind] not in metadata:
+        elif box.kind in names:
             metadata[names[box.kind]] = inflate(box)
-        else:
-            skip_unknown(box)
-    if header.mode.has_alpha and alpha is None:
-        raise FormatError(f"no alpha box, expected one for mode {header.mode.name}")
     return Container(header, tuple(tiles), alpha, metadata)
 
 
@@ -211,7 +203,7 @@ def check_size(width: int, height: int, limit: int) -> None:
 
 def box_sizes(data: bytes, header: Header) -> list[tuple[str, int]]:
     """Return (type, bytes including its frame) of every box, in order; content is not checked."""
-    boxes = _boxes(data, len(header.grid))
+    boxes = _legal_boxes(data, header)
     return [(name_of(box), len(box.content) + FRAME_BYTES) for box in boxes]
 
 
@@ -228,6 +220,26 @@ def _check_header(fields: tuple[int, int, int, int, int, bytes, int, int]) -> He
     if reserved:
         raise FormatError(f"reserved byte 25 is {reserved}, expected 0")
     return Header(Mode(mode), quality_units, width, height, digest, 2**tile_log2)
+
+
+def _legal_boxes(data: bytes, header: Header) -> Iterator[Box]:
+    """Yield the boxes, each where and as often as it may stand."""
+    once = {*METADATA_BOXES.values(), *([ALPHA_BOX] if header.mode.has_alpha else [])}
+    follows_a_tile = False
+    for box in _boxes(data, len(header.grid)):
+        if box.kind == TILE_BOX:
+            follows_a_tile = True
+        elif follows_a_tile:
+            raise FormatError(
+                f"box {box.kind!r} at byte {box.offset} follows a tile, expected tiles last"
+            )
+        elif box.kind in once:
+            once.remove(box.kind)
+        else:
+            skip_unknown(box)
+        yield box
+    if ALPHA_BOX in once:
+        raise FormatError(f"no alpha box, expected one for mode {header.mode.name}")
 
 
 def _boxes(data: bytes, num_tiles: int) -> Iterator[Box]:

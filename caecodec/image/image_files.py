@@ -22,6 +22,12 @@ FORMATS = {
 """Suffix -> Pillow format of the images that `decompress` writes."""
 IMAGE_SUFFIXES = frozenset(FORMATS)
 """Suffixes of the files in a folder that count as images."""
+_NOT_RASTER = {
+    "EPS",  # starts Ghostscript
+    "IPTC",  # opens what it holds as any format, EPS included
+    *("WMF", "EMF", "BUFR", "GRIB", "HDF5", "MPEG"),  # vector graphics, stubs
+    *("PDF", "PALM"),  # Pillow only writes them
+}
 _KEEPS_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
 _QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -56,6 +62,18 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
         raise ImageError(f"cannot read {name}: {first_line(error)}") from error
 
 
+def open_raster(source: Path | BinaryIO) -> Image.Image:
+    """Open an image as any raster format that Pillow reads, those of registered plugins included.
+
+    A file can be of any format whatever its name, and to draw PostScript Pillow starts a program.
+
+    Raises:
+        UnidentifiedImageError: it is of none of them.
+    """
+    Image.init()
+    return Image.open(source, formats=[name for name in Image.OPEN if name not in _NOT_RASTER])
+
+
 def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[str]:
     """Write an image in a Pillow format, with its metadata.
 
@@ -83,10 +101,10 @@ def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[
 def _open_up_to(size_limit: int, source: Path | BinaryIO) -> Image.Image:
     """Open an image, even beyond Pillow's own limit: a global, so one thread at a time."""
     if size_limit <= SIZE_LIMIT:
-        return Image.open(source)
+        return open_raster(source)
     with _PILLOW_LIMIT:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, size_limit
         try:
-            return Image.open(source)
+            return open_raster(source)
         finally:
             Image.MAX_IMAGE_PIXELS = before

@@ -6,6 +6,7 @@ Nothing is converted silently: an image that cannot be stored as it is raises Im
 from __future__ import annotations
 
 import dataclasses
+import weakref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,16 @@ from PIL import Image
 from caecodec.errors import ImageError, first_line
 from caecodec.format.constants import MAX_SIDE, Mode
 from caecodec.format.grid import Region
+from caecodec.image.depth import channel_bits
 from caecodec.image.metadata import metadata_of
 
 Pixels = NDArray[np.uint8]
 ImageLike = Image.Image | Pixels
 
+_MAX_BITS = 8
+_NEW_SUBFILE_TYPE = 254
+_ONE_PICTURE: weakref.WeakValueDictionary[int, Image.Image] = weakref.WeakValueDictionary()
+"""By id, the TIFF files found to hold one; their pages cannot be visited after loading."""
 _PLAIN_MODES = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}
 
 
@@ -92,24 +98,52 @@ def take_apart(image: ImageLike) -> Picture:
     return Picture(Mode[target], plain, metadata)
 
 
+def num_left_out(image: Image.Image) -> int:
+    """Return how many pictures an MPO file has beside the one that is stored."""
+    return int(getattr(image, "n_frames", 1)) - 1 if image.format == "MPO" else 0
+
+
 def check_kind(image: Image.Image) -> None:
     """Refuse an image that would need a silent conversion.
 
     Raises:
         ImageError: several frames, more than 8 bits per channel, or another colour mode.
     """
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: an image plus previews
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and not _has_one_picture(image):
         raise ImageError(
             "an animated or multi-page image is not supported: "
             "extract the frame you want and compress that"
         )
-    raw_modes = [str(tile[3]) for tile in getattr(image, "tile", [])]
-    if image.mode in {"I", "F"} or ";16" in image.mode or any(";16" in raw for raw in raw_modes):
+    if (bits := channel_bits(image)) > _MAX_BITS:
         raise ImageError(
-            "more than 8 bits per channel are not supported: convert to 8 bits per channel first"
+            f"{bits} bits per channel are not supported: convert to 8 bits per channel first, "
+            "for example by 'magick image.png -depth 8 out.png'"
         )
     if image.mode not in {*_PLAIN_MODES, "P", "PA"}:
         raise ImageError(f"colour mode {image.mode} is not supported: convert to RGB first")
+
+
+def _has_one_picture(image: Image.Image) -> bool:
+    """Whether all further pages of a TIFF file are the first one at reduced resolution."""
+    if image.format != "TIFF" or image.tell():
+        return False
+    if _ONE_PICTURE.get(id(image)) is not image and getattr(image, "tile", None):
+        info = image.info.copy()
+        pages = range(getattr(image, "n_frames", 1))
+        if [_is_reduced(image, page) for page in pages] == [page > 0 for page in pages]:
+            _ONE_PICTURE[id(image)] = image
+        image.seek(0)
+        image.info = info
+    return _ONE_PICTURE.get(id(image)) is image
+
+
+def _is_reduced(image: Image.Image, page: int) -> bool:
+    try:
+        image.seek(page)
+    except Exception:  # noqa: BLE001 - on damage, Pillow's parsers raise anything
+        return page == 0
+    kind = getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0)
+    return isinstance(kind, int) and bool(kind & 1)
 
 
 def _from_array(array: Pixels) -> Picture:
@@ -135,9 +169,9 @@ def _check_sides(width: int, height: int) -> None:
 
 def _target_mode(image: Image.Image) -> str:
     """Return the plain mode that holds this image without loss."""
-    transparent = "transparency" in image.info
     if image.mode in {"P", "PA"}:
-        return "RGBA" if transparent or image.mode == "PA" else "RGB"
+        return "RGBA" if image.has_transparency_data else "RGB"
+    transparent = "transparency" in image.info
     mode = _PLAIN_MODES[image.mode]
     if transparent and mode in {"L", "RGB"}:
         return {"L": "LA", "RGB": "RGBA"}[mode]

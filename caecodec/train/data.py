@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
 from caecodec.config import MAX_QUALITY
 from caecodec.errors import ImageError
-from caecodec.image.image_files import IMAGE_SUFFIXES
+from caecodec.image.image_files import IMAGE_SUFFIXES, open_raster
 
 
 def load_images(folder: Path, *, color: str = "rgb") -> list[Tensor]:
@@ -56,7 +56,7 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _decode(name: str, data: bytes, mode: str) -> Tensor:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_raster(io.BytesIO(data)) as image:
             pixels = np.array(image.convert(mode))
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise ImageError(f"cannot decode {name}: {error}") from error
