@@ -17,7 +17,14 @@ import typer
 from caecodec.cli.console import FAILED, print_line, progress_bar
 from caecodec.cli.jobs import Job, check_target
 from caecodec.errors import CodecError, ConfigError
-from caecodec.files.places import PIPE, file_exists, has_times, make_parent, remove_file
+from caecodec.files.places import (
+    PIPE,
+    file_exists,
+    has_times,
+    is_pipe,
+    make_parent,
+    remove_file,
+)
 
 PATIENCE = 1.0
 """Seconds after which a single job shows a progress bar."""
@@ -159,7 +166,7 @@ class _Run:
     def _do(self, number: int) -> Outcome:
         job = self._jobs[number]
         try:
-            is_file = job.target not in {"", PIPE}
+            is_file = job.target != "" and not is_pipe(job.target)
             if self._batch.skip_existing and is_file and file_exists(job.target):
                 return Outcome(status=Status.skipped, line=f"{job.target} exists: skipped")
             check_target(job, force=self._batch.force)
@@ -169,7 +176,7 @@ class _Run:
             if job.makes_folder:
                 make_parent(job.target)
             outcome = self._work(job, lambda part: self._show(number, part))
-            if self._batch.preserve and is_file and job.source != PIPE:
+            if self._batch.preserve and is_file and not is_pipe(job.source):
                 shutil.copystat(job.source, job.target)
             if self._batch.remove:
                 remove_file(job.source)

@@ -18,7 +18,7 @@ from caecodec.cli.jobs import Job
 from caecodec.codec.targets import Target, compress_to
 from caecodec.config import REDUCTIONS, Progress, largest_reduction
 from caecodec.errors import ConfigError, FormatError
-from caecodec.files.places import PIPE, file_size, open_file, read_file, write_file
+from caecodec.files.places import file_size, is_pipe, open_file, read_file, write_file
 from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
 from caecodec.format.container import unpack, unpack_header
 from caecodec.image.alpha import decode_alpha
@@ -91,7 +91,7 @@ class Compressing:
 
 def compress_all(jobs: Sequence[Job], options: Compressing, batch: Batch) -> None:
     """Compress every job's image to its quality, or to the target."""
-    if options.verify and any(PIPE in (job.source, job.target) for job in jobs):
+    if options.verify and any(is_pipe(job.source) or is_pipe(job.target) for job in jobs):
         raise ConfigError("--verify and --rm need files: a pipe cannot be read back or removed")
     run_jobs(jobs, functools.partial(_compress, options), batch)
 
@@ -214,8 +214,7 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
             data, crop=options.crop, scale=options.scale, on_progress=on_progress
         )
     seconds = time.perf_counter() - started
-    default = ".png" if job.target == PIPE else Path(job.target).suffix
-    dropped = _write_image(job.target, image, options.suffix or default)
+    dropped = _write_image(job.target, image, options.suffix or Path(job.target).suffix)
     if losses:
         raise FormatError(f"{job.target} written without what is lost: {'; '.join(losses)}")
     note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 
 from caecodec.errors import FileError
-from caecodec.files.places import PIPE, file_exists, is_folder, is_same_file
+from caecodec.files.places import PIPE, file_exists, is_folder, is_pipe, is_same_file, standard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,14 +14,18 @@ class Job:
     """One input and its output.
 
     Attributes:
-        source: path or URL, or `-` for stdin.
-        target: path or URL, `-` for stdout, or "" where nothing is written.
+        source: path or URL, or `-` for stdin, as which any name of stdin is kept.
+        target: path or URL, `-` for stdout likewise, or "" where nothing is written.
         makes_folder: create the target's folder if it is missing.
     """
 
     source: str
     target: str
     makes_folder: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", standard(self.source, 0))
+        object.__setattr__(self, "target", standard(self.target, 1))
 
 
 def check_target(job: Job, *, force: bool) -> None:
@@ -36,7 +40,7 @@ def check_target(job: Job, *, force: bool) -> None:
         if sys.stdout.isatty():
             raise FileError("stdout is a terminal: redirect it or give an output file")
         return
-    if not file_exists(job.target):
+    if is_pipe(job.target) or not file_exists(job.target):
         return
     if is_same_file(job.source, job.target):
         raise FileError(f"{job.target} is the input itself: give another output")

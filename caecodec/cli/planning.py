@@ -18,10 +18,12 @@ from caecodec.files.places import (
     files_below,
     files_like,
     is_folder,
+    is_pipe,
     join,
     path_of,
     read_file,
     resolved,
+    standard,
 )
 
 
@@ -70,7 +72,7 @@ class Destination:
 
     def target(self, source: str, name: PurePath) -> str:
         """Return the output of an input, whose path relative to its input folder is `name`."""
-        if source == PIPE:
+        if is_pipe(source):
             return PIPE
         if self.folder:
             return join(self.folder, name.with_suffix(self.suffix))
@@ -86,12 +88,12 @@ def plan_jobs(
 ) -> list[Job]:
     """Pair every input with its output.
 
-    Two paths, the second ending in one of `target_suffixes` or equal to `-`, mean IN OUT;
-    otherwise all paths are inputs.
+    Two paths, the second ending in one of `target_suffixes` or a pipe, mean IN OUT; otherwise all
+    paths are inputs, and one of several that does not exist is refused: it may be meant as OUT.
 
     Raises:
-        ConfigError: no input, a pipe among several, a folder without `recursive`, two inputs
-            with the same output, or a URL that cannot be opened here.
+        ConfigError: no input, a pipe among several, a missing one among several, a folder without
+            `recursive`, two inputs with the same output, or a URL that cannot be opened here.
         FileError: the list of files cannot be read.
     """
     paths = list(selection.paths)
@@ -104,8 +106,10 @@ def plan_jobs(
         return [Job(paths[0], paths[1])]
     if not paths:
         raise ConfigError("no input: name files, folders with -r, or a --filelist")
-    if PIPE in paths and (len(paths) > 1 or destination.root):
+    if (len(paths) > 1 or destination.root) and any(map(is_pipe, paths)):
         raise ConfigError("- (a pipe) takes one input and one output")
+    if len(paths) > 1 and not destination.root:
+        _check_inputs(selection.paths, target_suffixes)
     found = (pair for path in paths for pair in _files(path, selection))
     makes_folder = destination.root is not None
     jobs = [Job(source, destination.target(source, name), makes_folder) for source, name in found]
@@ -121,9 +125,20 @@ def plan_jobs(
     return list(dict.fromkeys(jobs))
 
 
+def _check_inputs(paths: Sequence[str], target_suffixes: Iterable[str]) -> None:
+    """Refuse, before any work, names of nothing: beside the others, outputs would be written."""
+    for path in paths:
+        if not file_exists(path) and not glob.has_magic(path):
+            suffixes = ", ".join(target_suffixes)
+            raise ConfigError(
+                f"no file {path}: nothing is done; OUT is the second of two names, "
+                f"and ends in {suffixes}"
+            )
+
+
 def _files(path: str, selection: Selection) -> Iterator[tuple[str, PurePath]]:
     """Yield the files that an argument names, each with its path relative to the named folder."""
-    if path == PIPE:
+    if is_pipe(path):
         yield path, PurePath()
     elif is_folder(path, asks_storage=selection.recursive):
         if not selection.recursive:
@@ -150,4 +165,6 @@ def _listed(filelist: str) -> list[str]:
 
 
 def _is_target(path: str, suffixes: Iterable[str]) -> bool:
-    return path == PIPE or Path(path).suffix.lower() in set(suffixes)
+    """Return whether the second of two names is OUT: stdin, at least, is never written."""
+    is_target = is_pipe(path) or Path(path).suffix.lower() in set(suffixes)
+    return is_target and (path == PIPE or standard(path, 0) != PIPE)

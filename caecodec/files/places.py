@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from caecodec.errors import ConfigError, FileError
-from caecodec.files import urls
+from caecodec.files import streams, urls
 from caecodec.files.replacing import replace_file
 from caecodec.files.urls import is_url
 
@@ -22,7 +22,7 @@ PIPE = "-"
 
 
 def read_file(place: str) -> bytes:
-    """Return the content of a file or of stdin.
+    """Return the content of a file, of stdin or of another stream.
 
     Raises:
         FileError, UrlError: it cannot be read.
@@ -30,15 +30,17 @@ def read_file(place: str) -> bytes:
     if is_url(place):
         return urls.read_url(place)
     try:
-        return sys.stdin.buffer.read() if place == PIPE else Path(place).read_bytes()
+        if standard(place, 0) == PIPE:
+            return sys.stdin.buffer.read()
+        return streams.read_stream(place) if is_pipe(place) else Path(place).read_bytes()
     except OSError as error:
         raise FileError(f"cannot read {place}: {error.strerror}") from error
 
 
 def open_file(place: str) -> Path | BinaryIO:
     """Return what Pillow reads an image from: a local file, or the content of anything else."""
-    is_local = place != PIPE and not is_url(place)
-    return Path(place) if is_local else io.BytesIO(read_file(place))
+    is_file = not is_url(place) and not is_pipe(place)
+    return Path(place) if is_file else io.BytesIO(read_file(place))
 
 
 def write_file(
@@ -49,7 +51,7 @@ def write_file(
     """Write a whole file, or nothing.
 
     Args:
-        place: path, URL or `-` for stdout.
+        place: path, URL, or `-` for stdout; a device or a named pipe is written to, not replaced.
         write: writes the whole content to a file object.
         approve: receives the content as read back, and raises to reject it; with it, the new name
             of a local file is on disk on return.
@@ -61,15 +63,22 @@ def write_file(
         urls.write_url(place, write, approve)
         return
     try:
-        if place == PIPE:
+        if is_pipe(place):
             buffer = io.BytesIO()  # all or nothing
             write(buffer)
-            sys.stdout.buffer.write(buffer.getbuffer())
-            sys.stdout.buffer.flush()
+            _send(place, buffer.getvalue())
         else:
             replace_file(Path(place), write, approve)
     except OSError as error:
         raise FileError(f"cannot write {place}: {error.strerror}") from error
+
+
+def _send(place: str, data: bytes) -> None:
+    if standard(place, 1) == PIPE:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        streams.write_stream(place, data)
 
 
 def remove_file(place: str) -> None:
@@ -89,9 +98,19 @@ def remove_file(place: str) -> None:
 
 def file_size(place: str) -> int:
     """Return the bytes of a file; 0 for a pipe."""
-    if place == PIPE:
+    if is_pipe(place):
         return 0
     return urls.url_size(place) if is_url(place) else Path(place).stat().st_size
+
+
+def is_pipe(place: str) -> bool:
+    """Return whether this is stdin, stdout, another descriptor, a device or a named pipe."""
+    return place == PIPE or (not is_url(place) and streams.is_stream(place))
+
+
+def standard(place: str, descriptor: int) -> str:
+    """Return `-` for a name of this descriptor, such as `/dev/stdin` for 0; else the name."""
+    return PIPE if streams.descriptor_of(place) == descriptor else place
 
 
 def file_exists(place: str) -> bool:

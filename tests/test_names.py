@@ -1,0 +1,91 @@
+"""Names: which are inputs and which outputs, streams by name, bytes that are no text."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from make_golden import TOY
+from test_cli import MODEL, leftovers, run
+
+GRAY = TOY.parent / "decode" / "gray.cae"
+
+
+def call(*args: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+    """Run the program in its own process, whose descriptors a test may close."""
+    command = [sys.executable, "-m", "caecodec", *map(os.fsencode, map(str, args))]
+    return subprocess.run(command, check=False, timeout=60, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+
+
+def test_a_second_name_that_is_no_output_and_does_not_exist_is_refused(tmp_path: Path) -> None:
+    packed, original = tmp_path / "photo.cae", tmp_path / "photo.png"
+    shutil.copy(GRAY, packed)
+    original.write_bytes(b"precious")
+    result = run("decompress", packed, tmp_path / "restored.jp2", "-f", *MODEL)
+    assert result.exit_code == 2
+    assert "no file" in result.stderr
+    assert ".png" in result.stderr
+    assert original.read_bytes() == b"precious"
+
+
+def test_a_typo_in_the_suffix_of_an_output_keeps_the_existing_one(photo_path: Path) -> None:
+    packed = photo_path.with_suffix(".cae")
+    packed.write_bytes(b"precious")
+    result = run("compress", photo_path, photo_path.with_name("small.cea"), "-f", *MODEL)
+    assert result.exit_code == 2
+    assert packed.read_bytes() == b"precious"
+
+
+def test_a_missing_input_of_several_stops_before_the_first_write(photo_path: Path) -> None:
+    result = run("compress", photo_path, photo_path, photo_path.with_name("none.png"), *MODEL)
+    assert result.exit_code == 2
+    assert not photo_path.with_suffix(".cae").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors are POSIX")
+def test_dev_stdin_and_dev_stdout_are_a_pipe(photo_path: Path) -> None:
+    data = photo_path.read_bytes()
+    expected = run("compress", "-", "-", *MODEL, stdin=data).stdout_bytes
+    for source, target in (("/dev/stdin", "/dev/stdout"), ("/dev/fd/0", "/dev/fd/1")):
+        result = run("compress", source, target, *MODEL, stdin=data)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout_bytes == expected
+    assert run("compress", "/dev/stdin", *MODEL, stdin=data).stdout_bytes == expected
+    assert run("info", "/dev/stdin", stdin=expected).exit_code == 0
+    assert run("compress", photo_path, "/dev/stdin", *MODEL, stdin=data).exit_code == 2
+    assert run("compress", photo_path, "/dev/stdout", "--json", *MODEL).exit_code == 2
+    assert run("compress", photo_path, "/dev/stdout", "--rm", *MODEL).exit_code == 2
+    assert photo_path.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors are POSIX")
+def test_other_descriptors_are_read_and_written_as_they_are(photo_path: Path) -> None:
+    expected = run("compress", photo_path, "-", *MODEL).stdout_bytes
+    out = photo_path.with_name("out.bin")
+    with photo_path.open("rb") as source, out.open("wb") as target:
+        names = [f"/dev/fd/{file.fileno()}" for file in (source, target)]
+        result = run("compress", *names, *MODEL)
+    assert result.exit_code == 0, result.stderr
+    assert out.read_bytes() == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes are POSIX")
+def test_a_named_pipe_and_a_device_are_outputs_that_stay_what_they_are(photo_path: Path) -> None:
+    pipe = photo_path.with_name("pipe")
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert run("compress", photo_path, pipe, *MODEL).exit_code == 0
+    reader.join(timeout=10)
+    assert got[0].startswith(b"\x89CAE")
+    assert pipe.is_fifo()
+    assert not leftovers(photo_path.parent)
+    assert run("compress", photo_path, "/dev/null", *MODEL).exit_code == 0
+    assert Path("/dev/null").is_char_device()
+    assert "No space left" in run("compress", photo_path, "/dev/full", *MODEL).stderr
