@@ -89,3 +89,54 @@ def test_a_named_pipe_and_a_device_are_outputs_that_stay_what_they_are(photo_pat
     assert run("compress", photo_path, "/dev/null", *MODEL).exit_code == 0
     assert Path("/dev/null").is_char_device()
     assert "No space left" in run("compress", photo_path, "/dev/full", *MODEL).stderr
+
+
+ODD_NAMES = [b"caf\xe9.cae", b"two\nlines.cae", "line\u2028separator.cae".encode(), b"\x1b[31m.cae"]
+NEEDS_BYTES = pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+
+
+@NEEDS_BYTES
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_info_shows_any_name_in_one_line(tmp_path: Path, name: bytes) -> None:
+    path = os.fsencode(tmp_path) + b"/" + name
+    shutil.copy(os.fsencode(GRAY), path)
+    result = run("info", os.fsdecode(path))
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 2
+    assert "\x1b" not in result.stdout
+    assert "\\" in result.stdout.splitlines()[0]
+    assert run("info", os.fsdecode(path), "--json").exit_code == 0
+    assert run("verify", os.fsdecode(path)).exit_code == 0
+    missing = run("info", os.fsdecode(path + b"x"))
+    assert missing.exit_code == 1
+    assert len(missing.stderr.splitlines()) == 1
+
+
+def test_a_name_is_no_emoji(tmp_path: Path) -> None:
+    assert ":cat:.cae" in run("info", tmp_path / ":cat:.cae").stderr
+
+
+@NEEDS_BYTES
+@pytest.mark.parametrize("end", [b"\n", b"\0"])
+def test_a_filelist_holds_names_that_are_bytes(tmp_path: Path, end: bytes) -> None:
+    names = [name for name in ODD_NAMES if end not in name]
+    folder = os.fsencode(tmp_path) + b"/"
+    for name in names:
+        shutil.copy(os.fsencode(GRAY), folder + name)
+    listing = tmp_path / "list"
+    listing.write_bytes(b"\xef\xbb\xbf" + b"".join(folder + name + end for name in names))
+    result = run("decompress", "--filelist", listing, "-n")
+    assert result.exit_code == 0, result.stderr
+    assert len(result.stderr.splitlines()) == len(names)
+
+
+def test_a_filelist_may_end_lines_as_windows_does(tmp_path: Path) -> None:
+    listing = tmp_path / "list"
+    for text in (f"{GRAY}\r\n{GRAY}", f"{GRAY}\r\n{GRAY}\r\n"):
+        listing.write_bytes(text.encode())
+        result = run("decompress", "--filelist", listing, "-n", "-o", tmp_path)
+        assert "\\r" not in result.stderr
+    listing.write_text(str(GRAY), encoding="utf-16")
+    result = run("decompress", "--filelist", listing)
+    assert result.exit_code == 1
+    assert "UTF-16" in result.stderr

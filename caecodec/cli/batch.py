@@ -193,7 +193,7 @@ class _Run:
         elif self._has_lines and outcome.status is not Status.failed:
             is_counted = self._batch.progress is ProgressStyle.plain
             count = f"{len(self._outcomes)}/{len(self._jobs)} " if is_counted else ""
-            self._bar.console.print(count + outcome.line, markup=False)
+            print_line(count + outcome.line)
 
     def _show(self, number: int, part: float) -> None:
         advance, self._parts[number] = part - self._parts[number], part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -19,12 +20,28 @@ INTERRUPTED = 130
 P = ParamSpec("P")
 R = TypeVar("R")
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SURROGATE_ESCAPE = 0xDC00
+
+
+def shown(text: str) -> str:
+    """Return text in one line: what a name may hold, but a terminal obeys or no codec encodes."""
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if _SURROGATE_ESCAPE + 0x80 <= code <= _SURROGATE_ESCAPE + 0xFF:  # a byte that is not UTF-8
+        return f"\\x{code - _SURROGATE_ESCAPE:02x}"
+    return repr(match[0])[1:-1]
 
 
 def print_line(text: str) -> None:
     """Print one line to stderr."""
-    stderr.print(text, markup=False)
+    stderr.print(shown(text), markup=False)
 
 
 def stop(error: CodecError | str, code: int = FAILED) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import glob
 import os
@@ -34,7 +35,7 @@ class Selection:
     Attributes:
         paths: files, quoted globs such as `*.png` or `**/*.png`, folders, URLs of any of these,
             or `-`.
-        filelist: a file that lists more of them, one per line; `-` for stdin.
+        filelist: a file that lists more of them, by lines or NULs; `-` for stdin.
         recursive: include the files in folders, at any depth.
         suffixes: suffixes of the files to include from folders.
     """
@@ -157,11 +158,24 @@ def _files(path: str, selection: Selection) -> Iterator[tuple[str, PurePath]]:
 
 
 def _listed(filelist: str) -> list[str]:
+    """Return the names in a list, which are bytes: each ends at NUL if there is one, or its line.
+
+    Raises:
+        FileError: it cannot be read, or is UTF-16.
+    """
+    data = read_file(filelist)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise FileError(f"cannot read the list {filelist}: it is UTF-16, expected UTF-8")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if b"\0" in data:
+        names = data.split(b"\0")
+    else:
+        has_returns = data.count(b"\n") == data.count(b"\r\n")  # as Windows ends lines
+        names = [name for name in data.split(b"\r\n" if has_returns else b"\n") if name.strip()]
     try:
-        text = read_file(filelist).decode()
-    except UnicodeDecodeError as error:
+        return [os.fsdecode(name) for name in names if name]
+    except UnicodeDecodeError as error:  # on Windows, where names are text
         raise FileError(f"cannot read the list {filelist}: {error}") from error
-    return [line for line in text.splitlines() if line.strip()]
 
 
 def _is_target(path: str, suffixes: Iterable[str]) -> bool:

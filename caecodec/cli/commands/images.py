@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from caecodec.cli.batch import Batch, ProgressStyle
-from caecodec.cli.console import print_line, reports_errors
+from caecodec.cli.console import print_line, reports_errors, shown
 from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import (
     AsJson,
@@ -287,8 +287,8 @@ def info(
             continue
         boxes = ", ".join(f"{kind} {size}" for kind, size in facts.box_bytes.items())
         typer.echo(
-            f"{path}: {facts.width} x {facts.height} {facts.mode}, quality {facts.quality:g}, "
-            f"{facts.num_bytes} bytes, {facts.bpp:.4f} bpp\n"
+            f"{shown(path)}: {facts.width} x {facts.height} {facts.mode}, "
+            f"quality {facts.quality:g}, {facts.num_bytes} bytes, {facts.bpp:.4f} bpp\n"
             f"  model {facts.model or 'not shipped'} ({facts.digest}), "
             f"{facts.num_tiles} tile{'s' if facts.num_tiles > 1 else ''}; bytes: {boxes}"
         )
