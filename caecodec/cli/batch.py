@@ -14,9 +14,9 @@ from typing import Any
 
 import typer
 
-from caecodec.cli.console import FAILED, print_line, progress_bar
+from caecodec.cli.console import FAILED, print_line, progress_bar, say
 from caecodec.cli.jobs import Job, check_target
-from caecodec.errors import CodecError, ConfigError
+from caecodec.errors import CodecError, ConfigError, first_line, is_out_of_memory
 from caecodec.files.places import (
     PIPE,
     file_exists,
@@ -180,8 +180,10 @@ class _Run:
                 shutil.copystat(job.source, job.target)
             if self._batch.remove:
                 remove_file(job.source)
-        except (CodecError, OSError, MemoryError) as error:
-            message = str(error) or type(error).__name__
+        except BrokenPipeError:  # nobody reads stdout: nothing is left to do
+            raise
+        except (CodecError, OSError, MemoryError, RuntimeError, ImportError) as error:
+            message = _reason(error)
             return Outcome(status=Status.failed, line=message, facts={"error": message})
         return outcome
 
@@ -189,7 +191,7 @@ class _Run:
         self._outcomes.append((job, outcome))
         if self._batch.as_json:
             facts = {"path": job.source, "output": job.target or None, "status": outcome.status}
-            typer.echo(json.dumps(facts | outcome.facts))
+            say(json.dumps(facts | outcome.facts))
         elif self._has_lines and outcome.status is not Status.failed:
             is_counted = self._batch.progress is ProgressStyle.plain
             count = f"{len(self._outcomes)}/{len(self._jobs)} " if is_counted else ""
@@ -217,6 +219,15 @@ class _Run:
         if statuses[Status.skipped]:
             counts.append(f"{statuses[Status.skipped]} skipped")
         return f"{', '.join(counts)}, {seconds:.1f} s"
+
+
+def _reason(error: Exception) -> str:
+    """Return why a job failed, in one line; raise what is a defect of this program."""
+    if isinstance(error, (MemoryError, RuntimeError, ImportError)) and not is_out_of_memory(error):
+        raise error
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {first_line(error)}"
+    return first_line(error)
 
 
 def _share_cores(workers: int) -> None:

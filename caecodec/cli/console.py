@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import re
+import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -11,11 +14,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from caecodec.errors import CodecError, ConfigError
+from caecodec.errors import OUT_OF_MEMORY, CodecError, ConfigError, FileError, is_out_of_memory
 
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""As of a program that SIGPIPE ends."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +44,17 @@ def _escaped(match: re.Match[str]) -> str:
     return repr(match[0])[1:-1]
 
 
+def say(text: str) -> None:
+    """Print to stdout.
+
+    Raises:
+        FileError: it is closed.
+    """
+    if sys.stdout is None:
+        raise FileError("cannot write to stdout: it is closed")
+    typer.echo(text)
+
+
 def print_line(text: str) -> None:
     """Print one line to stderr."""
     stderr.print(shown(text), markup=False)
@@ -48,6 +64,13 @@ def stop(error: CodecError | str, code: int = FAILED) -> NoReturn:
     """Print an error and exit."""
     print_line(f"error: {error}")
     raise typer.Exit(code)
+
+
+def _end_quietly() -> NoReturn:
+    """Exit as cat does once nobody reads stdout: what is left to flush goes nowhere."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(BROKEN_PIPE)
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -61,8 +84,12 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             stop(error, USAGE)
         except CodecError as error:
             stop(error)
-        except MemoryError:
-            stop("out of memory: try a smaller image")
+        except BrokenPipeError:
+            _end_quietly()
+        except (MemoryError, RuntimeError, ImportError) as error:
+            if not is_out_of_memory(error):
+                raise
+            stop(OUT_OF_MEMORY)
         except OSError as error:
             stop(f"{error.filename or 'input or output'}: {error.strerror or error}")
         except KeyboardInterrupt:

@@ -32,11 +32,13 @@ def check_target(job: Job, *, force: bool) -> None:
     """Refuse, before any work, an output that must not be written.
 
     Raises:
-        FileError: it exists and `force` is not set, it is the input, or stdout is a terminal.
+        FileError: it exists and `force` is not set, is the input, or a terminal or closed stdout.
     """
     if not job.target:
         return
     if job.target == PIPE:
+        if sys.stdout is None:
+            raise FileError("cannot write to stdout: it is closed")
         if sys.stdout.isatty():
             raise FileError("stdout is a terminal: redirect it or give an output file")
         return

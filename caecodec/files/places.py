@@ -31,6 +31,8 @@ def read_file(place: str) -> bytes:
         return urls.read_url(place)
     try:
         if standard(place, 0) == PIPE:
+            if sys.stdin is None:
+                raise FileError(f"cannot read {place}: stdin is closed")
             return sys.stdin.buffer.read()
         return streams.read_stream(place) if is_pipe(place) else Path(place).read_bytes()
     except OSError as error:
@@ -58,6 +60,7 @@ def write_file(
 
     Raises:
         FileError, UrlError: it cannot be written; no partial file is left under its name.
+        BrokenPipeError: nobody reads stdout any more.
     """
     if is_url(place):
         urls.write_url(place, write, approve)
@@ -70,6 +73,8 @@ def write_file(
         else:
             replace_file(Path(place), write, approve)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and standard(place, 1) == PIPE:
+            raise
         raise FileError(f"cannot write {place}: {error.strerror}") from error
 
 
