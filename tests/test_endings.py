@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import typer
 from make_golden import TOY
+from PIL import Image
 from test_cli import MODEL, run
+from typer.testing import CliRunner
 
+from caecodec.benchmark.baselines import load_baselines
+from caecodec.cli.app import app
 from caecodec.codec.codec import Codec
+from caecodec.errors import CodecError
+from caecodec.image.image_files import save_image
+from caecodec.train.checkpoint import load_checkpoint
 
 GRAY = TOY.parent / "decode" / "gray.cae"
 POSIX = pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
@@ -125,3 +136,30 @@ def test_errors_of_the_system_name_the_file_once(
     result = run("compress", photo_path, "-o", "none/deep", "--json", *MODEL)
     assert result.stderr == f"error: {photo_path}: none/deep: Permission denied\n"
     assert json.loads(result.stdout)["error"] == "none/deep: Permission denied"
+
+
+def test_a_folder_in_place_of_a_file_is_named_once(tmp_path: Path) -> None:
+    for loads in (load_checkpoint, load_baselines):
+        with pytest.raises(CodecError, match="Is a directory") as raised:
+            loads(tmp_path)
+        assert "Errno" not in str(raised.value)
+        assert str(raised.value).count(str(tmp_path)) == 1
+
+
+def test_every_bracket_in_a_help_text_is_shown() -> None:
+    wide = {"COLUMNS": "400", "TERMINAL_WIDTH": "400"}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        printed = CliRunner().invoke(app, [name, "--help"], env=wide).stdout
+        texts = [command.help, *(getattr(option, "help", None) for option in command.params)]
+        for bracket in re.findall(r"\[[^\]]*\]", " ".join(filter(None, texts))):
+            assert bracket in printed, name
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
+def test_lossless_formats_keep_the_colors_under_transparent_pixels(image_format: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    pixels[5:15, :, 3] = 0
+    buffer = io.BytesIO()
+    save_image(Image.fromarray(pixels), buffer, image_format)
+    with Image.open(buffer) as image:
+        assert np.array_equal(np.array(image), pixels)
