@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections import Counter
 
 from caecodec.errors import FileError
 from caecodec.files.places import PIPE, file_exists, is_folder, is_pipe, is_same_file, standard
@@ -26,6 +27,26 @@ class Job:
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", standard(self.source, 0))
         object.__setattr__(self, "target", standard(self.target, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a command is to do.
+
+    Attributes:
+        jobs: in this order.
+        left_out: folder -> kind of what is not taken of it, mostly a suffix -> how many.
+        failures: folder -> why it, or one in it, cannot be read or has nothing to take.
+    """
+
+    jobs: list[Job]
+    left_out: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def by_kind(left_out: Counter[str]) -> str:
+    """Return how many of each kind, the most first."""
+    return ", ".join(f"{count} {kind}" for kind, count in left_out.most_common())
 
 
 def check_target(job: Job, *, force: bool) -> None:

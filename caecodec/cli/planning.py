@@ -6,11 +6,12 @@ import codecs
 import dataclasses
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from caecodec.cli.jobs import Job
-from caecodec.errors import ConfigError, FileError
+from caecodec.cli.jobs import Job, Plan, by_kind
+from caecodec.errors import ConfigError, FileError, first_line
 from caecodec.files.places import (
     PIPE,
     check_folder,
@@ -86,8 +87,8 @@ class Destination:
 
 def plan_jobs(
     selection: Selection, destination: Destination, *, target_suffixes: Iterable[str]
-) -> list[Job]:
-    """Pair every input with its output.
+) -> Plan:
+    """Pair every input with its output, and count what is left out of folders.
 
     Two paths, the second ending in one of `target_suffixes` or a pipe, mean IN OUT; otherwise all
     paths are inputs, and one of several that does not exist is refused: it may be meant as OUT.
@@ -104,14 +105,15 @@ def plan_jobs(
         check_place(path)
     is_pair = len(paths) == 2 and not selection.filelist and not destination.root
     if is_pair and _is_target(paths[1], target_suffixes):
-        return [Job(paths[0], paths[1])]
+        return Plan([Job(paths[0], paths[1])])
     if not paths:
         raise ConfigError("no input: name files, folders with -r, or a --filelist")
     if (len(paths) > 1 or destination.root) and any(map(is_pipe, paths)):
         raise ConfigError("- (a pipe) takes one input and one output")
     if len(paths) > 1 and not destination.root:
         _check_inputs(selection.paths, target_suffixes)
-    found = (pair for path in paths for pair in _files(path, selection))
+    plan = Plan([])
+    found = (pair for path in paths for pair in _files(path, selection, plan))
     makes_folder = destination.root is not None
     jobs = [Job(source, destination.target(source, name), makes_folder) for source, name in found]
     seen: dict[str, str] = {}
@@ -123,7 +125,8 @@ def plan_jobs(
                 "give them different names or folders"
             )
         seen[target] = job.source
-    return list(dict.fromkeys(jobs))
+    plan.jobs.extend(dict.fromkeys(jobs))
+    return plan
 
 
 def _check_inputs(paths: Sequence[str], target_suffixes: Iterable[str]) -> None:
@@ -137,16 +140,14 @@ def _check_inputs(paths: Sequence[str], target_suffixes: Iterable[str]) -> None:
             )
 
 
-def _files(path: str, selection: Selection) -> Iterator[tuple[str, PurePath]]:
+def _files(path: str, selection: Selection, plan: Plan) -> Iterator[tuple[str, PurePath]]:
     """Yield the files that an argument names, each with its path relative to the named folder."""
     if is_pipe(path):
         yield path, PurePath()
     elif is_folder(path, asks_storage=selection.recursive):
         if not selection.recursive:
             raise ConfigError(f"{path} is a folder: -r takes the files in it")
-        for name in files_below(path):
-            if name.suffix.lower() in selection.suffixes:
-                yield join(path, name), name
+        yield from _files_in(path, selection, plan)
     elif glob.has_magic(path) and not file_exists(path):
         files = files_like(path)
         if not files:
@@ -155,6 +156,35 @@ def _files(path: str, selection: Selection) -> Iterator[tuple[str, PurePath]]:
             yield file, PurePath(PurePath(file).name)
     else:
         yield path, PurePath(PurePath(path).name)
+
+
+def _files_in(folder: str, selection: Selection, plan: Plan) -> Iterator[tuple[str, PurePath]]:
+    """Yield the files to take of a folder; note what is left out, and what cannot be read."""
+    left_out: Counter[str] = Counter()
+    is_taken = False
+
+    def note(error: OSError) -> None:
+        plan.failures[str(error.filename)] = f"cannot read this folder: {first_line(error)}"
+
+    before = len(plan.failures)
+    for name in files_below(folder, note):
+        place = join(folder, name)
+        if is_pipe(place):
+            left_out["pipe or device"] += 1
+        elif name.suffix.lower() not in selection.suffixes or is_folder(place, asks_storage=False):
+            is_link = is_folder(place, asks_storage=False)
+            left_out[
+                "link to a folder" if is_link else name.suffix.lower() or "without suffix"
+            ] += 1
+        else:
+            is_taken = True
+            yield place, name
+    if left_out:
+        plan.left_out[folder] = left_out
+    if not is_taken and len(plan.failures) == before:
+        why = f"left out: {by_kind(left_out)}" if left_out else "it is empty"
+        suffixes = ", ".join(sorted(selection.suffixes))
+        plan.failures[folder] = f"no file to take, {why}; expected {suffixes}"
 
 
 def _listed(filelist: str) -> list[str]:

@@ -170,12 +170,20 @@ def make_parent(place: str) -> None:
         Path(place).parent.mkdir(parents=True, exist_ok=True)
 
 
-def files_below(folder: str) -> list[PurePath]:
-    """Return the files below a folder, at any depth, relative to it; sorted."""
+def files_below(
+    folder: str, on_error: Callable[[OSError], object] = lambda _: None
+) -> list[PurePath]:
+    """Return what is no folder below a folder, at any depth, relative to it; sorted.
+
+    Links to folders are not followed, but returned. `on_error` is told of unreadable folders.
+    """
     if is_url(folder):
         return [PurePath(name) for name in urls.names_below(folder)]
-    files = (file for file in sorted(Path(folder).rglob("*")) if file.is_file())
-    return [file.relative_to(folder) for file in files]
+    found = []
+    for root, folders, files in os.walk(folder, onerror=on_error):
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        found += [(Path(root) / name).relative_to(folder) for name in (*files, *links)]
+    return sorted(found)
 
 
 def files_like(pattern: str) -> list[str]:
