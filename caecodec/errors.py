@@ -83,6 +83,25 @@ class UrlError(CodecError):
     """A file behind a URL cannot be read or written."""
 
 
+OUT_OF_MEMORY = "out of memory: try a smaller image"
+_SIGNS_OF_IT = ("memory", "bad_alloc", "failed to map segment")
+"""What torch says, as RuntimeError, and the loader of a library, as ImportError."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory did not suffice, whichever class says so."""
+    if isinstance(error, (RuntimeError, ImportError)):
+        return any(sign in str(error).lower() for sign in _SIGNS_OF_IT)
+    return isinstance(error, MemoryError)
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class."""
+    """Return the first line of an error's message, or the name of its class.
+
+    Of the system's errors it is the reason alone: the caller names the file.
+    """
+    if is_out_of_memory(error):
+        return OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).split("\n", 1)[0] or type(error).__name__

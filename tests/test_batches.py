@@ -161,7 +161,9 @@ def test_json_is_one_object_a_file(photos: Path) -> None:
     (photos / "bad.png").write_bytes(b"no image")
     result = run("compress", "-r", photos, "-o", "out", "--json", "--psnr", *MODEL)
     facts = {Path(one["path"]).name: one for one in map(json.loads, result.stdout.splitlines())}
-    assert set(facts) == {"a.png", "b.jpg", "bad.png", "c.PNG"}
+    assert set(facts) == {"a.png", "b.jpg", "bad.png", "c.PNG", "photos"}
+    assert facts["photos"]["left_out"] == {".txt": 1}
+    assert facts["photos"]["status"] == "left out"
     assert facts["bad.png"]["status"] == "failed"
     assert "not an image" in facts["bad.png"]["error"]
     good = facts["a.png"]
@@ -222,3 +224,60 @@ def test_an_interrupt_leaves_whole_files_only(photos: Path, workers: str) -> Non
     assert 0 < len(files) < 63
     codec = Codec(TOY)
     assert all(codec.decompress(file.read_bytes()).size == (40, 30) for file in files)
+
+
+def test_the_summary_tells_what_is_left_out_by_kind(photos: Path) -> None:
+    (photos / "more.txt").touch()
+    (photos / "README").touch()
+    result = run("compress", "-r", photos, "-o", "out", *MODEL)
+    assert result.exit_code == 0
+    assert "3 left out (2 .txt, 1 without suffix)" in result.stderr
+
+
+def test_a_folder_of_which_nothing_is_taken_fails_and_the_rest_goes_on(photos: Path) -> None:
+    assert photos.exists()
+    for name in ("empty", "texts"):
+        Path(name).mkdir()
+    for name in ("a.txt", "b.txt", "c.pdf"):
+        (Path("texts") / name).touch()
+    result = run("compress", "-r", "texts", "empty", "photos", "-o", "out", *MODEL)
+    assert result.exit_code == 1
+    assert "texts: no file to take, left out: 2 .txt, 1 .pdf; expected .avif" in result.stderr
+    assert "empty: no file to take, it is empty" in result.stderr
+    assert tree(Path("out")) == ["a.cae", "b.cae", "sub/c.cae"]
+    alone = run("decompress", "-r", "empty", "--json", *MODEL)
+    assert alone.exit_code == 1
+    assert json.loads(alone.stdout)["status"] == "failed"
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.scandir", refuse)
+        result = run("compress", "-r", "photos", "-o", "out", *MODEL)
+    assert result.exit_code == 1
+    assert "error: photos/sub: cannot read this folder: Permission denied" in result.stderr
+    assert tree(Path("out")) == ["a.cae", "b.cae"]
+    assert photos.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes are POSIX")
+def test_pipes_and_links_to_folders_are_left_out_and_broken_links_fail(photos: Path) -> None:
+    os.mkfifo(photos / "pipe.png")
+    (photos / "loop").symlink_to(photos)
+    result = run("compress", "-r", photos, "-o", "out", *MODEL)
+    assert result.exit_code == 0
+    assert "1 pipe or device" in result.stderr
+    assert "1 link to a folder" in result.stderr
+    (photos / "broken.png").symlink_to("nowhere.png")
+    result = run("compress", "-r", photos, "-o", "out", "-f", *MODEL)
+    assert result.exit_code == 1
+    assert "no file photos" in result.stderr.replace(f"{photos.parent}/", "")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from caecodec.benchmark.codecs import ImageCodec
 from caecodec.benchmark.extras import import_extra
-from caecodec.errors import ImageError
+from caecodec.errors import ImageError, first_line
 from caecodec.image.image_files import IMAGE_SUFFIXES, open_raster
 from caecodec.image.metrics import MAX_LEVEL, MIN_SEEN, psnr, ssimulacra2
 
@@ -192,7 +192,7 @@ def _load_rgb(path: Path) -> Image.Image:
             opaque = image.convert("RGBA") if image.has_transparency_data else image
             return Image.fromarray(np.asarray(opaque.convert("RGB")))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"cannot decode {path}: {error}") from error
+        raise ImageError(f"cannot decode {path}: {first_line(error)}") from error
 
 
 def _measure(

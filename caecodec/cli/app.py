@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
+import os
 import signal
+import sys
 import warnings
 from typing import Annotated
 
@@ -51,8 +54,20 @@ for command in (
     app.command()(command)
 
 
+def _prepare_streams() -> None:
+    """Keep descriptors that are closed from becoming files, and any name from ending a print."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line."""
+    _prepare_streams()
     atexit.register(gc.freeze)  # otherwise the final collection would visit all of torch
     warnings.filterwarnings("ignore", module="PIL")  # Pillow's warnings about odd metadata
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing partial is left

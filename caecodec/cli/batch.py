@@ -6,18 +6,26 @@ import dataclasses
 import enum
 import json
 import os
+import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
 
-from caecodec.cli.console import FAILED, print_line, progress_bar
-from caecodec.cli.jobs import Job, check_target
-from caecodec.errors import CodecError, ConfigError
-from caecodec.files.places import PIPE, file_exists, has_times, make_parent, remove_file
+from caecodec.cli.console import FAILED, print_line, progress_bar, say
+from caecodec.cli.jobs import Job, Plan, by_kind, check_target
+from caecodec.errors import CodecError, ConfigError, first_line, is_out_of_memory
+from caecodec.files.places import (
+    PIPE,
+    file_exists,
+    has_times,
+    is_pipe,
+    make_parent,
+    remove_file,
+)
 
 PATIENCE = 1.0
 """Seconds after which a single job shows a progress bar."""
@@ -63,12 +71,13 @@ class Batch:
 
 
 class Status(enum.StrEnum):
-    """What became of a job; planned: a dry run would do it."""
+    """What became of a job; planned: a dry run would do it; left_out: files of a folder."""
 
     done = "done"
     planned = "planned"
     skipped = "skipped"
     failed = "failed"
+    left_out = "left out"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,11 +104,11 @@ Show = Callable[[float], None]
 Work = Callable[[Job, Show], Outcome]
 
 
-def run_jobs(jobs: Sequence[Job], work: Work, batch: Batch | None = None) -> None:
+def run_jobs(plan: Plan, work: Work, batch: Batch | None = None) -> None:
     """Run every job; a failure does not stop the rest.
 
     Args:
-        jobs: run in this order.
+        plan: the jobs, and what was found with them.
         work: runs one job, and reports the fraction that is done.
         batch: how to run them.
 
@@ -107,12 +116,13 @@ def run_jobs(jobs: Sequence[Job], work: Work, batch: Batch | None = None) -> Non
         typer.Exit: code 1, after a list of the failures.
         KeyboardInterrupt: once all started jobs are finished or undone.
     """
-    _Run(jobs, work, batch or Batch()).go()
+    _Run(plan, work, batch or Batch()).go()
 
 
 class _Run:
-    def __init__(self, jobs: Sequence[Job], work: Work, batch: Batch) -> None:
-        self._jobs, self._work, self._batch = jobs, work, batch
+    def __init__(self, plan: Plan, work: Work, batch: Batch) -> None:
+        self._plan, self._work, self._batch = plan, work, batch
+        self._jobs = jobs = plan.jobs
         if batch.as_json and any(job.target == PIPE for job in jobs):
             raise ConfigError("--json writes to stdout: give the image another output")
         places = (place for job in jobs for place in (job.source, job.target))
@@ -131,11 +141,12 @@ class _Run:
             for number, outcome in self._results():
                 self._take(self._jobs[number], outcome)
                 self._show(number, 1.0)
+        self._take_folders()
         failures = [pair for pair in self._outcomes if pair[1].status is Status.failed]
         for job, outcome in failures:
-            named = outcome.line if job.source in outcome.line else f"{job.source}: {outcome.line}"
-            print_line(f"error: {named}")
-        if len(self._jobs) > 1 and not self._batch.dry_run:
+            is_named = re.search(rf"(?<!\w){re.escape(job.source)}(?!\w)", outcome.line)
+            print_line(f"error: {'' if is_named else job.source + ': '}{outcome.line}")
+        if (len(self._jobs) > 1 and not self._batch.dry_run) or self._plan.left_out:
             print_line(self._summary())
         if failures:
             raise typer.Exit(FAILED)
@@ -159,7 +170,7 @@ class _Run:
     def _do(self, number: int) -> Outcome:
         job = self._jobs[number]
         try:
-            is_file = job.target not in {"", PIPE}
+            is_file = job.target != "" and not is_pipe(job.target)
             if self._batch.skip_existing and is_file and file_exists(job.target):
                 return Outcome(status=Status.skipped, line=f"{job.target} exists: skipped")
             check_target(job, force=self._batch.force)
@@ -169,24 +180,40 @@ class _Run:
             if job.makes_folder:
                 make_parent(job.target)
             outcome = self._work(job, lambda part: self._show(number, part))
-            if self._batch.preserve and is_file and job.source != PIPE:
+            if self._batch.preserve and is_file and not is_pipe(job.source):
                 shutil.copystat(job.source, job.target)
             if self._batch.remove:
                 remove_file(job.source)
-        except (CodecError, OSError, MemoryError) as error:
-            message = str(error) or type(error).__name__
+        except BrokenPipeError:  # nobody reads stdout: nothing is left to do
+            raise
+        except (CodecError, OSError, MemoryError, RuntimeError, ImportError) as error:
+            message = _reason(error)
             return Outcome(status=Status.failed, line=message, facts={"error": message})
         return outcome
 
     def _take(self, job: Job, outcome: Outcome) -> None:
         self._outcomes.append((job, outcome))
         if self._batch.as_json:
-            facts = {"path": job.source, "output": job.target or None, "status": outcome.status}
-            typer.echo(json.dumps(facts | outcome.facts))
+            self._tell(job, outcome)
         elif self._has_lines and outcome.status is not Status.failed:
             is_counted = self._batch.progress is ProgressStyle.plain
             count = f"{len(self._outcomes)}/{len(self._jobs)} " if is_counted else ""
-            self._bar.console.print(count + outcome.line, markup=False)
+            print_line(count + outcome.line)
+
+    def _take_folders(self) -> None:
+        """Add the failures of folders, and in JSON what was left out of them."""
+        for folder, message in self._plan.failures.items():
+            line = f"{folder}: {message}"
+            outcome = Outcome(status=Status.failed, line=line, facts={"error": message})
+            self._take(Job(folder, ""), outcome)
+        for folder, kinds in self._plan.left_out.items():
+            if self._batch.as_json:
+                outcome = Outcome(status=Status.left_out, line="", facts={"left_out": kinds})
+                self._tell(Job(folder, ""), outcome)
+
+    def _tell(self, job: Job, outcome: Outcome) -> None:
+        facts = {"path": job.source, "output": job.target or None, "status": outcome.status}
+        say(json.dumps(facts | outcome.facts))
 
     def _show(self, number: int, part: float) -> None:
         advance, self._parts[number] = part - self._parts[number], part
@@ -200,7 +227,7 @@ class _Run:
         pixels = sum(outcome.pixels for outcome in outcomes)
         statuses = Counter(outcome.status for outcome in outcomes)
         seconds = time.monotonic() - self._started
-        failed, total = statuses[Status.failed], len(self._jobs)
+        failed, total = statuses[Status.failed], len(self._outcomes)
         counts = [f"{failed} of {total} files failed" if failed else f"{total} files"]
         if pixels:
             counts.append(f"{pixels / 1e6:.1f} megapixels")
@@ -209,7 +236,19 @@ class _Run:
             counts.append(f"{bytes_in:,} bytes in, {bytes_out:,} out (a factor of {ratio:.1f})")
         if statuses[Status.skipped]:
             counts.append(f"{statuses[Status.skipped]} skipped")
+        left_out = sum(self._plan.left_out.values(), Counter[str]())
+        if left_out:
+            counts.append(f"{left_out.total()} left out ({by_kind(left_out)})")
         return f"{', '.join(counts)}, {seconds:.1f} s"
+
+
+def _reason(error: Exception) -> str:
+    """Return why a job failed, in one line; raise what is a defect of this program."""
+    if isinstance(error, (MemoryError, RuntimeError, ImportError)) and not is_out_of_memory(error):
+        raise error
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {first_line(error)}"
+    return first_line(error)
 
 
 def _share_cores(workers: int) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caecodec.cli.batch import Batch, Outcome, run_jobs
-from caecodec.cli.jobs import Job
+from caecodec.cli.jobs import Job, Plan
 from caecodec.codec.targets import Target, compress_to
 from caecodec.config import REDUCTIONS, Progress, largest_reduction
 from caecodec.errors import ConfigError, FormatError
-from caecodec.files.places import PIPE, file_size, open_file, read_file, write_file
+from caecodec.files.places import file_size, is_pipe, open_file, read_file, write_file
 from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
 from caecodec.format.container import unpack, unpack_header
 from caecodec.image.alpha import decode_alpha
@@ -89,11 +89,11 @@ class Compressing:
     size_limit: int
 
 
-def compress_all(jobs: Sequence[Job], options: Compressing, batch: Batch) -> None:
+def compress_all(plan: Plan, options: Compressing, batch: Batch) -> None:
     """Compress every job's image to its quality, or to the target."""
-    if options.verify and any(PIPE in (job.source, job.target) for job in jobs):
+    if options.verify and any(is_pipe(job.source) or is_pipe(job.target) for job in plan.jobs):
         raise ConfigError("--verify and --rm need files: a pipe cannot be read back or removed")
-    run_jobs(jobs, functools.partial(_compress, options), batch)
+    run_jobs(plan, functools.partial(_compress, options), batch)
 
 
 def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
@@ -199,9 +199,9 @@ class Decompressing:
             raise ConfigError("--allow-partial takes the whole image: leave out --crop and --scale")
 
 
-def decompress_all(jobs: Sequence[Job], options: Decompressing, batch: Batch) -> None:
+def decompress_all(plan: Plan, options: Decompressing, batch: Batch) -> None:
     """Decompress every job's file: all of it, a part, at reduced size, or what is intact."""
-    run_jobs(jobs, functools.partial(_decompress, options), batch)
+    run_jobs(plan, functools.partial(_decompress, options), batch)
 
 
 def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outcome:
@@ -216,8 +216,7 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
             data, crop=options.crop, scale=options.scale, on_progress=on_progress
         )
     seconds = time.perf_counter() - started
-    default = ".png" if job.target == PIPE else Path(job.target).suffix
-    dropped = _write_image(job.target, image, options.suffix or default)
+    dropped = _write_image(job.target, image, options.suffix or Path(job.target).suffix)
     if losses:
         raise FormatError(f"{job.target} written without what is lost: {'; '.join(losses)}")
     note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
@@ -273,7 +272,7 @@ def verify_all(
             bytes_in=len(data),
         )
 
-    run_jobs([Job(path, "") for path in paths], work, batch)
+    run_jobs(Plan([Job(path, "") for path in paths]), work, batch)
 
 
 def parse_scale(text: str) -> float:

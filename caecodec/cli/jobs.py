@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections import Counter
 
 from caecodec.errors import FileError
-from caecodec.files.places import PIPE, file_exists, is_folder, is_same_file
+from caecodec.files.places import PIPE, file_exists, is_folder, is_pipe, is_same_file, standard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,8 +15,8 @@ class Job:
     """One input and its output.
 
     Attributes:
-        source: path or URL, or `-` for stdin.
-        target: path or URL, `-` for stdout, or "" where nothing is written.
+        source: path or URL, or `-` for stdin, as which any name of stdin is kept.
+        target: path or URL, `-` for stdout likewise, or "" where nothing is written.
         makes_folder: create the target's folder if it is missing.
     """
 
@@ -23,20 +24,46 @@ class Job:
     target: str
     makes_folder: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", standard(self.source, 0))
+        object.__setattr__(self, "target", standard(self.target, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a command is to do.
+
+    Attributes:
+        jobs: in this order.
+        left_out: folder -> kind of what is not taken of it, mostly a suffix -> how many.
+        failures: folder -> why it, or one in it, cannot be read or has nothing to take.
+    """
+
+    jobs: list[Job]
+    left_out: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def by_kind(left_out: Counter[str]) -> str:
+    """Return how many of each kind, the most first."""
+    return ", ".join(f"{count} {kind}" for kind, count in left_out.most_common())
+
 
 def check_target(job: Job, *, force: bool) -> None:
     """Refuse, before any work, an output that must not be written.
 
     Raises:
-        FileError: it exists and `force` is not set, it is the input, or stdout is a terminal.
+        FileError: it exists and `force` is not set, is the input, or a terminal or closed stdout.
     """
     if not job.target:
         return
     if job.target == PIPE:
+        if sys.stdout is None:
+            raise FileError("cannot write to stdout: it is closed")
         if sys.stdout.isatty():
             raise FileError("stdout is a terminal: redirect it or give an output file")
         return
-    if not file_exists(job.target):
+    if is_pipe(job.target) or not file_exists(job.target):
         return
     if is_same_file(job.source, job.target):
         raise FileError(f"{job.target} is the input itself: give another output")

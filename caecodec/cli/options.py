@@ -36,7 +36,9 @@ Recursive = Annotated[
 ]
 Filelist = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="Read inputs from a file, one per line."),
+    typer.Option(
+        metavar="FILE", help="Read inputs from a file, one per line, or as of find -print0."
+    ),
 ]
 SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Skip inputs whose output exists.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from caecodec.cli.jobs import Job
-from caecodec.errors import ConfigError, FileError
+from caecodec.cli.jobs import Job, Plan, by_kind
+from caecodec.errors import ConfigError, FileError, first_line
 from caecodec.files.places import (
     PIPE,
     check_folder,
@@ -18,10 +20,12 @@ from caecodec.files.places import (
     files_below,
     files_like,
     is_folder,
+    is_pipe,
     join,
     path_of,
     read_file,
     resolved,
+    standard,
 )
 
 
@@ -32,7 +36,7 @@ class Selection:
     Attributes:
         paths: files, quoted globs such as `*.png` or `**/*.png`, folders, URLs of any of these,
             or `-`.
-        filelist: a file that lists more of them, one per line; `-` for stdin.
+        filelist: a file that lists more of them, by lines or NULs; `-` for stdin.
         recursive: include the files in folders, at any depth.
         suffixes: suffixes of the files to include from folders.
     """
@@ -70,7 +74,7 @@ class Destination:
 
     def target(self, source: str, name: PurePath) -> str:
         """Return the output of an input, whose path relative to its input folder is `name`."""
-        if source == PIPE:
+        if is_pipe(source):
             return PIPE
         if self.folder:
             return join(self.folder, name.with_suffix(self.suffix))
@@ -83,15 +87,15 @@ class Destination:
 
 def plan_jobs(
     selection: Selection, destination: Destination, *, target_suffixes: Iterable[str]
-) -> list[Job]:
-    """Pair every input with its output.
+) -> Plan:
+    """Pair every input with its output, and count what is left out of folders.
 
-    Two paths, the second ending in one of `target_suffixes` or equal to `-`, mean IN OUT;
-    otherwise all paths are inputs.
+    Two paths, the second ending in one of `target_suffixes` or a pipe, mean IN OUT; otherwise all
+    paths are inputs, and one of several that does not exist is refused: it may be meant as OUT.
 
     Raises:
-        ConfigError: no input, a pipe among several, a folder without `recursive`, two inputs
-            with the same output, or a URL that cannot be opened here.
+        ConfigError: no input, a pipe among several, a missing one among several, a folder without
+            `recursive`, two inputs with the same output, or a URL that cannot be opened here.
         FileError: the list of files cannot be read.
     """
     paths = list(selection.paths)
@@ -101,12 +105,15 @@ def plan_jobs(
         check_place(path)
     is_pair = len(paths) == 2 and not selection.filelist and not destination.root
     if is_pair and _is_target(paths[1], target_suffixes):
-        return [Job(paths[0], paths[1])]
+        return Plan([Job(paths[0], paths[1])])
     if not paths:
         raise ConfigError("no input: name files, folders with -r, or a --filelist")
-    if PIPE in paths and (len(paths) > 1 or destination.root):
+    if (len(paths) > 1 or destination.root) and any(map(is_pipe, paths)):
         raise ConfigError("- (a pipe) takes one input and one output")
-    found = (pair for path in paths for pair in _files(path, selection))
+    if len(paths) > 1 and not destination.root:
+        _check_inputs(selection.paths, target_suffixes)
+    plan = Plan([])
+    found = (pair for path in paths for pair in _files(path, selection, plan))
     makes_folder = destination.root is not None
     jobs = [Job(source, destination.target(source, name), makes_folder) for source, name in found]
     seen: dict[str, str] = {}
@@ -118,19 +125,29 @@ def plan_jobs(
                 "give them different names or folders"
             )
         seen[target] = job.source
-    return list(dict.fromkeys(jobs))
+    plan.jobs.extend(dict.fromkeys(jobs))
+    return plan
 
 
-def _files(path: str, selection: Selection) -> Iterator[tuple[str, PurePath]]:
+def _check_inputs(paths: Sequence[str], target_suffixes: Iterable[str]) -> None:
+    """Refuse, before any work, names of nothing: beside the others, outputs would be written."""
+    for path in paths:
+        if not file_exists(path) and not glob.has_magic(path):
+            suffixes = ", ".join(target_suffixes)
+            raise ConfigError(
+                f"no file {path}: nothing is done; OUT is the second of two names, "
+                f"and ends in {suffixes}"
+            )
+
+
+def _files(path: str, selection: Selection, plan: Plan) -> Iterator[tuple[str, PurePath]]:
     """Yield the files that an argument names, each with its path relative to the named folder."""
-    if path == PIPE:
+    if is_pipe(path):
         yield path, PurePath()
     elif is_folder(path, asks_storage=selection.recursive):
         if not selection.recursive:
             raise ConfigError(f"{path} is a folder: -r takes the files in it")
-        for name in files_below(path):
-            if name.suffix.lower() in selection.suffixes:
-                yield join(path, name), name
+        yield from _files_in(path, selection, plan)
     elif glob.has_magic(path) and not file_exists(path):
         files = files_like(path)
         if not files:
@@ -141,13 +158,57 @@ def _files(path: str, selection: Selection) -> Iterator[tuple[str, PurePath]]:
         yield path, PurePath(PurePath(path).name)
 
 
+def _files_in(folder: str, selection: Selection, plan: Plan) -> Iterator[tuple[str, PurePath]]:
+    """Yield the files to take of a folder; note what is left out, and what cannot be read."""
+    left_out: Counter[str] = Counter()
+    is_taken = False
+
+    def note(error: OSError) -> None:
+        plan.failures[str(error.filename)] = f"cannot read this folder: {first_line(error)}"
+
+    before = len(plan.failures)
+    for name in files_below(folder, note):
+        place = join(folder, name)
+        if is_pipe(place):
+            left_out["pipe or device"] += 1
+        elif name.suffix.lower() not in selection.suffixes or is_folder(place, asks_storage=False):
+            is_link = is_folder(place, asks_storage=False)
+            left_out[
+                "link to a folder" if is_link else name.suffix.lower() or "without suffix"
+            ] += 1
+        else:
+            is_taken = True
+            yield place, name
+    if left_out:
+        plan.left_out[folder] = left_out
+    if not is_taken and len(plan.failures) == before:
+        why = f"left out: {by_kind(left_out)}" if left_out else "it is empty"
+        suffixes = ", ".join(sorted(selection.suffixes))
+        plan.failures[folder] = f"no file to take, {why}; expected {suffixes}"
+
+
 def _listed(filelist: str) -> list[str]:
+    """Return the names in a list, which are bytes: each ends at NUL if there is one, or its line.
+
+    Raises:
+        FileError: it cannot be read, or is UTF-16.
+    """
+    data = read_file(filelist)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise FileError(f"cannot read the list {filelist}: it is UTF-16, expected UTF-8")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if b"\0" in data:
+        names = data.split(b"\0")
+    else:
+        has_returns = data.count(b"\n") == data.count(b"\r\n")  # as Windows ends lines
+        names = [name for name in data.split(b"\r\n" if has_returns else b"\n") if name.strip()]
     try:
-        text = read_file(filelist).decode()
-    except UnicodeDecodeError as error:
+        return [os.fsdecode(name) for name in names if name]
+    except UnicodeDecodeError as error:  # on Windows, where names are text
         raise FileError(f"cannot read the list {filelist}: {error}") from error
-    return [line for line in text.splitlines() if line.strip()]
 
 
 def _is_target(path: str, suffixes: Iterable[str]) -> bool:
-    return path == PIPE or Path(path).suffix.lower() in set(suffixes)
+    """Return whether the second of two names is OUT: stdin, at least, is never written."""
+    is_target = is_pipe(path) or Path(path).suffix.lower() in set(suffixes)
+    return is_target and (path == PIPE or standard(path, 0) != PIPE)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from caecodec.errors import ConfigError, FileError
-from caecodec.files import urls
+from caecodec.files import streams, urls
 from caecodec.files.replacing import replace_file
 from caecodec.files.urls import is_url
 
@@ -22,7 +22,7 @@ PIPE = "-"
 
 
 def read_file(place: str) -> bytes:
-    """Return the content of a file or of stdin.
+    """Return the content of a file, of stdin or of another stream.
 
     Raises:
         FileError, UrlError: it cannot be read.
@@ -30,15 +30,19 @@ def read_file(place: str) -> bytes:
     if is_url(place):
         return urls.read_url(place)
     try:
-        return sys.stdin.buffer.read() if place == PIPE else Path(place).read_bytes()
+        if standard(place, 0) == PIPE:
+            if sys.stdin is None:
+                raise FileError(f"cannot read {place}: stdin is closed")
+            return sys.stdin.buffer.read()
+        return streams.read_stream(place) if is_pipe(place) else Path(place).read_bytes()
     except OSError as error:
         raise FileError(f"cannot read {place}: {error.strerror}") from error
 
 
 def open_file(place: str) -> Path | BinaryIO:
     """Return what Pillow reads an image from: a local file, or the content of anything else."""
-    is_local = place != PIPE and not is_url(place)
-    return Path(place) if is_local else io.BytesIO(read_file(place))
+    is_file = not is_url(place) and not is_pipe(place)
+    return Path(place) if is_file else io.BytesIO(read_file(place))
 
 
 def write_file(
@@ -49,27 +53,37 @@ def write_file(
     """Write a whole file, or nothing.
 
     Args:
-        place: path, URL or `-` for stdout.
+        place: path, URL, or `-` for stdout; a device or a named pipe is written to, not replaced.
         write: writes the whole content to a file object.
         approve: receives the content as read back, and raises to reject it; with it, the new name
             of a local file is on disk on return.
 
     Raises:
         FileError, UrlError: it cannot be written; no partial file is left under its name.
+        BrokenPipeError: nobody reads stdout any more.
     """
     if is_url(place):
         urls.write_url(place, write, approve)
         return
     try:
-        if place == PIPE:
+        if is_pipe(place):
             buffer = io.BytesIO()  # all or nothing
             write(buffer)
-            sys.stdout.buffer.write(buffer.getbuffer())
-            sys.stdout.buffer.flush()
+            _send(place, buffer.getvalue())
         else:
             replace_file(Path(place), write, approve)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and standard(place, 1) == PIPE:
+            raise
         raise FileError(f"cannot write {place}: {error.strerror}") from error
+
+
+def _send(place: str, data: bytes) -> None:
+    if standard(place, 1) == PIPE:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        streams.write_stream(place, data)
 
 
 def remove_file(place: str) -> None:
@@ -89,9 +103,19 @@ def remove_file(place: str) -> None:
 
 def file_size(place: str) -> int:
     """Return the bytes of a file; 0 for a pipe."""
-    if place == PIPE:
+    if is_pipe(place):
         return 0
     return urls.url_size(place) if is_url(place) else Path(place).stat().st_size
+
+
+def is_pipe(place: str) -> bool:
+    """Return whether this is stdin, stdout, another descriptor, a device or a named pipe."""
+    return place == PIPE or (not is_url(place) and streams.is_stream(place))
+
+
+def standard(place: str, descriptor: int) -> str:
+    """Return `-` for a name of this descriptor, such as `/dev/stdin` for 0; else the name."""
+    return PIPE if streams.descriptor_of(place) == descriptor else place
 
 
 def file_exists(place: str) -> bool:
@@ -146,12 +170,20 @@ def make_parent(place: str) -> None:
         Path(place).parent.mkdir(parents=True, exist_ok=True)
 
 
-def files_below(folder: str) -> list[PurePath]:
-    """Return the files below a folder, at any depth, relative to it; sorted."""
+def files_below(
+    folder: str, on_error: Callable[[OSError], object] = lambda _: None
+) -> list[PurePath]:
+    """Return what is no folder below a folder, at any depth, relative to it; sorted.
+
+    Links to folders are not followed, but returned. `on_error` is told of unreadable folders.
+    """
     if is_url(folder):
         return [PurePath(name) for name in urls.names_below(folder)]
-    files = (file for file in sorted(Path(folder).rglob("*")) if file.is_file())
-    return [file.relative_to(folder) for file in files]
+    found = []
+    for root, folders, files in os.walk(folder, onerror=on_error):
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        found += [(Path(root) / name).relative_to(folder) for name in (*files, *links)]
+    return sorted(found)
 
 
 def files_like(pattern: str) -> list[str]:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from caecodec.files.streams import is_stream, write_stream
+
 _KEPT_OF_NAME = 40
 """Characters of the target's name kept in the temporary name, whose length is limited."""
 
@@ -29,7 +31,7 @@ def replace_file(
     """Write a temporary file beside the target, which then takes its name.
 
     Args:
-        target: created or replaced; links are followed.
+        target: created or replaced; links are followed. A device or a pipe is written to.
         write: writes the whole content to a file object.
         approve: receives the content as read back, and raises to reject it; with it, the new name
             is on disk on return.
@@ -37,6 +39,11 @@ def replace_file(
     Raises:
         OSError: it cannot be written; no partial file is left under the target's name.
     """
+    if is_stream(str(target)):
+        buffer = io.BytesIO()
+        write(buffer)
+        write_stream(str(target), buffer.getvalue())
+        return
     target = Path(os.path.realpath(target))
     name = f".{target.name[:_KEPT_OF_NAME]}.{os.urandom(4).hex()}.partial"
     partial = target.with_name(name)

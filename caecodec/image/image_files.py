@@ -31,7 +31,7 @@ _NOT_RASTER = {
 _KEEPS_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
 _QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True},
+    "WEBP": {"lossless": True, "exact": True},  # colours under transparent pixels, too
     "AVIF": {"quality": 95},
 }
 _PILLOW_LIMIT = threading.Lock()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from caecodec.errors import ModelError
+from caecodec.errors import ModelError, first_line
 
 
 @dataclasses.dataclass
@@ -52,4 +52,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError as error:
         raise ModelError(f"no checkpoint {path}: train without --resume first") from error
     except Exception as error:  # torch.load raises many kinds on bytes that are not its own
-        raise ModelError(f"{path} is not a caecodec checkpoint: {error}") from error
+        raise ModelError(f"{path} is not a caecodec checkpoint: {first_line(error)}") from error

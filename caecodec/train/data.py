@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caecodec.config import MAX_QUALITY
-from caecodec.errors import ImageError
+from caecodec.errors import ImageError, first_line
 from caecodec.image.image_files import IMAGE_SUFFIXES, open_raster
 
 
@@ -59,7 +59,7 @@ def _decode(name: str, data: bytes, mode: str) -> Tensor:
         with open_raster(io.BytesIO(data)) as image:
             pixels = np.array(image.convert(mode))
     except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise ImageError(f"cannot decode {name}: {error}") from error
+        raise ImageError(f"cannot decode {name}: {first_line(error)}") from error
     return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1).contiguous()
 
 

@@ -189,4 +189,5 @@ def _json_object(text: str) -> dict[str, Any]:
 
 def _printable(error: Exception) -> str:
     """Return an error's text in one line; it may quote the names of a hostile file."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(error))
+    text = getattr(error, "strerror", None) or str(error)
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from caecodec.benchmark.bd_rate import bd_rates_against
 from caecodec.benchmark.measure import Point
-from caecodec.errors import ConfigError
+from caecodec.errors import ConfigError, first_line
 
 KODAK_FILE = Path(__file__).parent / "kodak.json"
 """The shipped curves, for the 24 Kodak images."""
@@ -72,7 +72,7 @@ def load_baselines(path: Path) -> list[Baseline]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the baselines {path}: {error}") from error
+        raise ConfigError(f"cannot read the baselines {path}: {first_line(error)}") from error
     curves = content.get("curves") if isinstance(content, dict) else None
     if not isinstance(curves, dict) or not curves:
         raise ConfigError(f"{path} has no curves, expected an object 'curves' with at least one")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from caecodec.cli.batch import Batch, ProgressStyle
-from caecodec.cli.console import print_line, reports_errors
+from caecodec.cli.console import print_line, reports_errors, say, shown
 from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import (
     AsJson,
@@ -279,16 +279,16 @@ def info(
         try:
             facts = read_info(read_file(path))
         except CodecError as error:
-            print_line(f"error: {path}: {error}")
+            print_line(f"error: {error}" if path in str(error) else f"error: {path}: {error}")
             failed = True
             continue
         if as_json:
-            typer.echo(json.dumps({"path": path, **facts.to_dict()}))
+            say(json.dumps({"path": path, **facts.to_dict()}))
             continue
         boxes = ", ".join(f"{kind} {size}" for kind, size in facts.box_bytes.items())
-        typer.echo(
-            f"{path}: {facts.width} x {facts.height} {facts.mode}, quality {facts.quality:g}, "
-            f"{facts.num_bytes} bytes, {facts.bpp:.4f} bpp\n"
+        say(
+            f"{shown(path)}: {facts.width} x {facts.height} {facts.mode}, "
+            f"quality {facts.quality:g}, {facts.num_bytes} bytes, {facts.bpp:.4f} bpp\n"
             f"  model {facts.model or 'not shipped'} ({facts.digest}), "
             f"{facts.num_tiles} tile{'s' if facts.num_tiles > 1 else ''}; bytes: {boxes}"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from caecodec.cli.console import print_line, reports_errors
+from caecodec.cli.console import print_line, reports_errors, shown
 from caecodec.cli.jobs import Job, check_target
 from caecodec.cli.options import Force, Model
 from caecodec.config import DEFAULT_TUNE
@@ -38,6 +38,7 @@ def models(
     """
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     from caecodec.weights import SHIPPED  # noqa: PLC0415
     from caecodec.weights.complexity import kmac_per_pixel  # noqa: PLC0415
@@ -52,7 +53,7 @@ def models(
         encode, decode = kmac_per_pixel(weights.config)
         size = weights.path.stat().st_size if weights.path else 0
         table.add_row(
-            name, weights.digest.hex(), f"{weights.num_parameters:,}",
+            Text(shown(name)), weights.digest.hex(), f"{weights.num_parameters:,}",
             f"{encode:.2f}", f"{decode:.2f}", f"{size:,}",
         )  # fmt: skip
     console = Console(width=_WIDTH)
@@ -93,11 +94,12 @@ def features(
 def _layers(name: str, weights: Weights) -> Table:
     """Return the layers of a model, encoder and decoder side by side."""
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     from caecodec.nn.architectures import build_model  # noqa: PLC0415 - loads torch
     from caecodec.nn.summary import layer_rows  # noqa: PLC0415
 
-    table = Table(title=name, title_justify="left", box=None)
+    table = Table(title=Text(shown(name)), title_justify="left", box=None)
     for side in ("encoder", "decoder"):
         table.add_column(side)
         table.add_column("layer")
