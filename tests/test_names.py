@@ -140,3 +140,11 @@ def test_a_filelist_may_end_lines_as_windows_does(tmp_path: Path) -> None:
     result = run("decompress", "--filelist", listing)
     assert result.exit_code == 1
     assert "UTF-16" in result.stderr
+
+
+def test_a_name_too_long_for_a_file_is_one_failure(photo_path: Path) -> None:
+    out = photo_path.parent / "out"
+    result = run("compress", "x" * 300 + ".png", photo_path, "-o", out, *MODEL)
+    assert result.exit_code == 1
+    assert "1 of 2 files failed" in result.stderr
+    assert (out / "photo.cae").exists()

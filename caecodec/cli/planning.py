@@ -169,22 +169,27 @@ def _files_in(folder: str, selection: Selection, plan: Plan) -> Iterator[tuple[s
     before = len(plan.failures)
     for name in files_below(folder, note):
         place = join(folder, name)
-        if is_pipe(place):
-            left_out["pipe or device"] += 1
-        elif name.suffix.lower() not in selection.suffixes or is_folder(place, asks_storage=False):
-            is_link = is_folder(place, asks_storage=False)
-            left_out[
-                "link to a folder" if is_link else name.suffix.lower() or "without suffix"
-            ] += 1
-        else:
+        kind = _kind(place)
+        if kind in selection.suffixes:
             is_taken = True
             yield place, name
+        else:
+            left_out[kind] += 1
     if left_out:
         plan.left_out[folder] = left_out
     if not is_taken and len(plan.failures) == before:
         why = f"left out: {by_kind(left_out)}" if left_out else "it is empty"
         suffixes = ", ".join(sorted(selection.suffixes))
         plan.failures[folder] = f"no file to take, {why}; expected {suffixes}"
+
+
+def _kind(place: str) -> str:
+    """Return the suffix of a file, or what it is instead of a file with one."""
+    if is_pipe(place):
+        return "pipe or device"
+    if is_folder(place, asks_storage=False):
+        return "link to a folder"
+    return PurePath(place).suffix.lower() or "without suffix"
 
 
 def _listed(filelist: str) -> list[str]:
