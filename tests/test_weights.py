@@ -150,6 +150,15 @@ def test_float16_networks_are_all_that_the_model_needs() -> None:
     assert FrozenMain(weights.config, subset).config == weights.config
 
 
+def test_any_number_of_unknown_tensors_makes_one_short_line() -> None:
+    unknown = {f"surprise_{number}": np.zeros(1, np.float16) for number in range(500)}
+    config = load_weights(TOY).config
+    with pytest.raises(ModelError, match="Unexpected key") as refused:
+        FrozenMain(config, TENSORS | unknown)
+    assert len(str(refused.value)) < 300
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_are_those_that_the_table_names(name: str) -> None:
     weights = find_weights(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from caecodec.format.grid import Region, TileGrid
 from caecodec.nn.rounding import Rounding, nearest
 
 Array = NDArray[Any]
+
+MAX_SHOWN = 200
+"""Characters of what torch reports of tensors that do not fit."""
 
 
 class Latent(NamedTuple):
@@ -180,7 +184,8 @@ def load_networks(networks: nn.Module, tensors: dict[str, Array]) -> None:
     try:
         networks.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        lines = [line.strip(" .\t") for line in str(error).splitlines()]
-        raise ModelError(f"the weights do not fit their configuration: {lines[-1]}") from error
+        last = str(error).splitlines()[-1].strip(" .\t")
+        shown = textwrap.shorten(last, MAX_SHOWN, placeholder=" ...")  # it may list any number
+        raise ModelError(f"the weights do not fit their configuration: {shown}") from error
     networks.requires_grad_(requires_grad=False)
     networks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
