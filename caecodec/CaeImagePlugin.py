@@ -5,7 +5,7 @@ Opening reads header and metadata; the first use of the pixels loads torch and d
 
 from __future__ import annotations
 
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile
 
@@ -13,8 +13,12 @@ from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, largest_reduction
 from caecodec.errors import CodecError, FormatError
 from caecodec.format.boxes import METADATA_BOXES
 from caecodec.format.constants import MAX_SIDE
-from caecodec.format.container import MAGIC, read_front
+from caecodec.format.container import MAGIC, read_front, unpack
+from caecodec.image.metadata import as_bytes
 from caecodec.weights import choose_model
+
+if TYPE_CHECKING:
+    from caecodec.codec.codec import Codec
 
 FORMAT = "CAE"
 MIME_TYPE = "image/x-cae"
@@ -56,8 +60,25 @@ class CaeImageFile(ImageFile.ImageFile):
         self._size = -(-width // self._reduction), -(-height // self._reduction)
         return self.mode, (0, 0, width / self._reduction, height / self._reduction)
 
+    def verify(self) -> None:
+        """Check framing and checksums of the whole file, without decoding; open it anew to load it.
+
+        Raises:
+            OSError: the file is damaged.
+        """
+        if self.fp is None:
+            raise RuntimeError("verify must be called directly after open")
+        self.fp.seek(0)
+        try:
+            unpack(self.fp.read(), size_limit=MAX_SIDE**2)
+        except FormatError as error:
+            raise OSError(f"broken {FORMAT} file: {error}") from error
+        if self._exclusive_fp:
+            self.fp.close()
+        self.fp = None
+
     def load(self) -> Any:
-        """Decode the pixels.
+        """Decode the pixels; with `ImageFile.LOAD_TRUNCATED_IMAGES`, those that are intact.
 
         Raises:
             OSError: the file is damaged, or was not made by a shipped model.
@@ -69,7 +90,7 @@ class CaeImageFile(ImageFile.ImageFile):
             data = self.fp.read()
             try:
                 codec = codec_for(data, size_limit=MAX_SIDE**2)
-                image = codec.decompress(data, scale=1 / self._reduction)
+                image = self._decoded(codec, data)
             except CodecError as error:
                 raise OSError(f"cannot decode a {FORMAT} file: {error}") from error
             self.im = image.im
@@ -78,6 +99,15 @@ class CaeImageFile(ImageFile.ImageFile):
                 self.fp.close()
             self.fp = None
         return Image.Image.load(self)
+
+    def _decoded(self, codec: Codec, data: bytes) -> Image.Image:
+        try:
+            return codec.decompress(data, scale=1 / self._reduction)
+        except FormatError:
+            if not ImageFile.LOAD_TRUNCATED_IMAGES:
+                raise
+            intact, _ = codec.salvage(data)
+            return intact.reduce(self._reduction) if self._reduction > 1 else intact
 
 
 def _accept(prefix: bytes) -> bool:
@@ -90,9 +120,10 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - loads torch
 
     options = getattr(image, "encoderinfo", {})
-    if replaced := {name: options[name] for name in METADATA_BOXES if name in options}:
+    given = [name for name in METADATA_BOXES if name in options]
+    if given:
         image = image.copy()
-        image.info.update(replaced)
+        image.info.update({name: as_bytes(name, options[name]) for name in given})
     try:
         data = shared_codec(choose_model(options.get("tune"))).compress(
             image,

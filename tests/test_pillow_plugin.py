@@ -12,7 +12,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from make_golden import synthetic_image
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 import caecodec
 from caecodec.format.constants import Mode
@@ -67,6 +67,57 @@ def test_options_of_save_replace_metadata(path: Path) -> None:
         assert saved.info["exif"] == b"II*\0another"
         assert saved.info["xmp"] == METADATA["xmp"]
         assert "icc_profile" not in saved.info
+
+
+def test_exif_of_getexif_is_kept() -> None:
+    image, buffer = Image.fromarray(synthetic_image(20, 10, 2)), io.BytesIO()
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(buffer, "CAE", exif=exif, icc_profile=None)
+    with Image.open(buffer) as saved:
+        assert saved.getexif()[0x0112] == 6
+        assert "icc_profile" not in saved.info
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"exif": 5}, "exif is of type int, expected bytes or an Image.Exif"),
+        ({"icc_profile": "sRGB"}, "icc_profile is of type str, expected bytes"),
+        ({"xmp": ["<x/>"]}, "xmp is of type list, expected bytes or a str"),
+    ],
+)
+def test_metadata_of_a_wrong_type_is_a_type_error(options: dict[str, object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Image.fromarray(synthetic_image(20, 10, 2)).save(io.BytesIO(), "CAE", **options)
+
+
+def test_a_quality_that_is_no_number_is_named() -> None:
+    with pytest.raises(OSError, match="quality is 'high', expected a number from 0 to 100"):
+        Image.fromarray(synthetic_image(20, 10, 2)).save(io.BytesIO(), "CAE", quality="high")
+
+
+def test_verify_finds_damage_without_decoding(path: Path) -> None:
+    data = path.read_bytes()
+    with Image.open(path) as whole:
+        whole.verify()
+    for damaged in (data[:-1], data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]):
+        with Image.open(io.BytesIO(damaged)) as image, pytest.raises(OSError, match="broken CAE"):
+            image.verify()
+
+
+def test_what_is_intact_loads_if_pillow_is_asked_to(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = path.read_bytes()
+    damaged = data[:-30] + bytes(10) + data[-20:]
+    with Image.open(io.BytesIO(damaged)) as image, pytest.raises(OSError, match="cannot decode"):
+        image.load()
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for size in ((100, 60), (50, 30)):
+        with Image.open(io.BytesIO(damaged)) as image:
+            image.draft(None, size)
+            assert np.array(image).shape == (size[1], size[0], 3)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import numbers
 
 from caecodec.config import MAX_QUALITY, MIN_QUALITY
 from caecodec.errors import ConfigError
@@ -46,6 +47,7 @@ def quality_to_units(quality: float) -> int:
     Raises:
         ConfigError: not a number from 0 to 100.
     """
-    if not math.isfinite(quality) or not MIN_QUALITY <= quality <= MAX_QUALITY:
-        raise ConfigError(f"quality is {quality}, expected a number from 0 to 100")
+    is_number = isinstance(quality, numbers.Real) and math.isfinite(quality)
+    if not is_number or not MIN_QUALITY <= quality <= MAX_QUALITY:
+        raise ConfigError(f"quality is {quality!r}, expected a number from 0 to 100")
     return round(quality * QUALITY_UNIT)

@@ -17,15 +17,28 @@ _XMP_TIFF_TAG = 700
 
 def metadata_of(image: Image.Image) -> dict[str, bytes]:
     """Return those of icc_profile, exif (without the JPEG prefix) and xmp that an image has."""
-    found: dict[str, bytes] = {}
-    if image.info.get("icc_profile"):
-        found["icc_profile"] = bytes(image.info["icc_profile"])
-    if image.info.get("exif"):
-        found["exif"] = bytes(image.info["exif"]).removeprefix(_EXIF_PREFIX)
-    xmp = image.info.get("xmp") or image.info.get(_XMP_PNG_KEY)
-    if xmp:
-        found["xmp"] = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
-    return found
+    found = {name: as_bytes(name, image.info.get(name)) for name in ("icc_profile", "exif", "xmp")}
+    found["exif"] = found["exif"].removeprefix(_EXIF_PREFIX)
+    found["xmp"] = found["xmp"] or as_bytes("xmp", image.info.get(_XMP_PNG_KEY))
+    return {name: value for name, value in found.items() if value}
+
+
+def as_bytes(name: str, value: Any) -> bytes:
+    """Return metadata as a file holds it; empty for None.
+
+    Raises:
+        TypeError: not bytes, nor text for XMP, nor `Image.Exif` for EXIF.
+    """
+    if value is None:
+        return b""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if name == "xmp" and isinstance(value, str):
+        return value.encode()
+    if name == "exif" and isinstance(value, Image.Exif):
+        return value.tobytes()
+    expected = {"xmp": "bytes or a str", "exif": "bytes or an Image.Exif"}.get(name, "bytes")
+    raise TypeError(f"{name} is of type {type(value).__name__}, expected {expected}")
 
 
 def save_options(metadata: Mapping[str, bytes], image_format: str) -> dict[str, Any]:
