@@ -30,6 +30,13 @@ def saved(image: Image.Image, suffix: str, **options: object) -> io.BytesIO:
     return buffer
 
 
+def test_metadata_of_a_wrong_type_is_an_image_error() -> None:
+    image = Image.new("RGB", (4, 4))
+    image.info["icc_profile"] = 5
+    with pytest.raises(ImageError, match="icc_profile is of type int, expected bytes"):
+        take_apart(image)
+
+
 def test_a_16_bit_png_is_refused_with_advice() -> None:
     gray = Image.fromarray(np.zeros((4, 4), np.uint16))
     with pytest.raises(ImageError, match="convert to 8 bits"):

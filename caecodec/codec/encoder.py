@@ -22,6 +22,7 @@ from caecodec.codec.search import (
     Surroundings,
     SymbolSearch,
     TileDistortion,
+    Trial,
     bits_per_squared_error,
     effort_level,
 )
@@ -207,17 +208,19 @@ class CompressionAtQuality:
         def draft(number: int) -> Tensor:
             return self._quantized(number, level)[1].y_hat
 
+        def shown(trials: Iterator[Trial]) -> Iterator[Trial]:
+            for trial in trials:
+                yield trial
+                if on_progress:
+                    on_progress(next(done) / total)
+
         for number in self._grid.scan():
             tile = self._grid.tile_at(number)
             latent = self.latent(tile)
             mosaic.put(number, latent.y)  # needs no draft: every trial puts its own there
             around = Surroundings(self._model, partial(mosaic.cut, make=draft), self._grid, tile)
-            distortion, trials = self._distortion(around), []
-            for trial in self._setup.search.trials(self._model, latent, level, distortion):
-                trials.append(trial)
-                if on_progress:
-                    on_progress(next(done) / total)
-            best = min(trials, key=itemgetter(0)).quantized
+            trials = self._setup.search.trials(self._model, latent, level, self._distortion(around))
+            best = min(shown(trials), key=itemgetter(0)).quantized  # holds no more than two
             mosaic.put(number, best.y_hat)
             yield number, latent, best
 

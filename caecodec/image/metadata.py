@@ -8,6 +8,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from caecodec.errors import ImageError
+
 KEEPS_METADATA = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
 """Pillow formats that can hold all three."""
 _EXIF_PREFIX = b"Exif\0\0"
@@ -16,10 +18,18 @@ _XMP_TIFF_TAG = 700
 
 
 def metadata_of(image: Image.Image) -> dict[str, bytes]:
-    """Return those of icc_profile, exif (without the JPEG prefix) and xmp that an image has."""
-    found = {name: as_bytes(name, image.info.get(name)) for name in ("icc_profile", "exif", "xmp")}
+    """Return those of icc_profile, exif (without the JPEG prefix) and xmp that an image has.
+
+    Raises:
+        ImageError: one of them is of a type that `as_bytes` refuses.
+    """
+    names = ("icc_profile", "exif", "xmp")
+    try:
+        found = {name: as_bytes(name, image.info.get(name)) for name in names}
+        found["xmp"] = found["xmp"] or as_bytes("xmp", image.info.get(_XMP_PNG_KEY))
+    except TypeError as error:
+        raise ImageError(f"the image's {error}") from error
     found["exif"] = found["exif"].removeprefix(_EXIF_PREFIX)
-    found["xmp"] = found["xmp"] or as_bytes("xmp", image.info.get(_XMP_PNG_KEY))
     return {name: value for name, value in found.items() if value}
 
 
