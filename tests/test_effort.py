@@ -12,14 +12,14 @@ from make_golden import TOY, synthetic_image
 from toys import start_decoding
 
 from caecodec.codec.codec import Codec
-from caecodec.codec.search import Surroundings, bits_per_squared_error, effort_level
+from caecodec.codec.search import REFINEMENTS, Surroundings, bits_per_squared_error, effort_level
 from caecodec.codec.tensors import to_unit
 from caecodec.config import EFFORTS, rd_lambda
 from caecodec.errors import ConfigError
 from caecodec.format.container import unpack_header
 from caecodec.format.grid import Region, TileGrid
 from caecodec.format.tables import CodingTables
-from caecodec.nn.distortions import visual
+from caecodec.nn.distortions import DISTORTIONS, visual
 from caecodec.nn.rounding import (
     DEAD_ZONE_COSTS,
     TYPICAL_SAVING,
@@ -219,6 +219,10 @@ def test_progress_rises_to_1(image: np.ndarray) -> None:
     assert parts == sorted(parts)
     assert parts[-1] == pytest.approx(1)
     assert len(parts) > effort_level(5).num_trials
+
+
+def test_every_distortion_of_training_has_its_refinement() -> None:
+    assert REFINEMENTS.keys() == DISTORTIONS.keys()
 
 
 @pytest.mark.parametrize("effort", [0, 2, 11, -1])

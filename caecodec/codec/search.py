@@ -65,13 +65,13 @@ class Effort:
         return 1 if self.steps is None else self.steps + 2
 
 
-_LEVELS = {
-    1: Effort(has_dead_zones=False),
-    3: Effort(),
-    5: Effort(steps=2),
-    7: Effort(steps=8),
-    9: Effort(steps=30),
-}
+_LEVELS = dict(
+    zip(
+        EFFORTS,
+        (Effort(has_dead_zones=False), Effort(), *(Effort(steps=count) for count in (2, 8, 30))),
+        strict=True,
+    )
+)
 
 
 def effort_level(level: int) -> Effort:

@@ -66,24 +66,17 @@ def write_file(
         urls.write_url(place, write, approve)
         return
     try:
-        if is_pipe(place):
+        if standard(place, 1) == PIPE:
             buffer = io.BytesIO()  # all or nothing
             write(buffer)
-            _send(place, buffer.getvalue())
+            sys.stdout.buffer.write(buffer.getvalue())
+            sys.stdout.buffer.flush()
         else:
             replace_file(Path(place), write, approve)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and standard(place, 1) == PIPE:
             raise
         raise FileError(f"cannot write {place}: {error.strerror}") from error
-
-
-def _send(place: str, data: bytes) -> None:
-    if standard(place, 1) == PIPE:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    else:
-        streams.write_stream(place, data)
 
 
 def remove_file(place: str) -> None:
