@@ -70,8 +70,16 @@ def open_raster(source: Path | BinaryIO) -> Image.Image:
     Raises:
         UnidentifiedImageError: it is of none of them.
     """
-    Image.init()
-    return Image.open(source, formats=[name for name in Image.OPEN if name not in _NOT_RASTER])
+    Image.preinit()  # the common formats; all of them take 45 ms to load
+    try:
+        return Image.open(source, formats=_rasters())
+    except UnidentifiedImageError:
+        Image.init()
+        return Image.open(source, formats=_rasters())
+
+
+def _rasters() -> list[str]:
+    return [name for name in Image.OPEN if name not in _NOT_RASTER]
 
 
 def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[str]:
