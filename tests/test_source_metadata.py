@@ -407,3 +407,10 @@ def test_metadata_never_stops_pixels() -> None:
             metadata_of(image)
             opened += 1
     assert opened > 200
+
+
+def test_primaries_of_a_tiff_become_a_profile() -> None:
+    wide = {318: (0.3127, 0.3290), 319: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06)}
+    assert list(kept_of(saved(RGB, "TIFF", tiffinfo=wide))) == ["icc_profile"]
+    same = {318: (0.3127, 0.3290), 319: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)}
+    assert kept_of(saved(RGB, "TIFF", tiffinfo=same)) == {}

@@ -9,12 +9,12 @@ from typing import IO
 from PIL import Image
 
 _MODULES = {
-    **dict.fromkeys(("PNG",), "png"),
+    "PNG": "png",
     **dict.fromkeys(("JPEG", "MPO"), "jpeg"),
     **dict.fromkeys(("AVIF", "HEIF", "JPEG2000"), "iso_media"),
-    **dict.fromkeys(("TIFF",), "tiff"),
-    **dict.fromkeys(("GIF",), "gif"),
-    **dict.fromkeys(("BMP", "DIB", "DDS", "PSD", "TGA", "WEBP", "PPM"), "others"),
+    "TIFF": "tiff",
+    "GIF": "gif",
+    **dict.fromkeys(("BMP", "DIB", "DDS", "FITS", "PCD", "PPM", "PSD", "TGA", "WEBP"), "others"),
 }
 """Pillow's name of a format -> the module here whose `read` knows it."""
 

@@ -12,10 +12,14 @@ from caecodec.image.formats.found import Found
 from caecodec.image.xmp import EXTENSION_PREFIX, assembled, merged
 
 _XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
-_READ = (
-    *(b"JFIF\0", b"Exif\0\0", _XMP_PREFIX, EXTENSION_PREFIX, b"ICC_PROFILE\0", b"MPF\0"),
-    *(b"Adobe\0", b"Adobe", b"Photoshop 3.0\0"),
-)
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_READ = {
+    "APP0": (b"JFIF\0",),
+    "APP1": (b"Exif\0\0", _XMP_PREFIX, EXTENSION_PREFIX),
+    "APP2": (b"ICC_PROFILE\0", b"MPF\0"),
+    "APP13": (_PHOTOSHOP,),
+    "APP14": (b"Adobe",),
+}
 """How the segments start that Pillow or this module takes, or that are structure."""
 _NAMED = {
     b"FPXR\0": "FlashPix",
@@ -24,9 +28,12 @@ _NAMED = {
     b"Ducky": "Photoshop's save options",
     b"urn:iso:std:iso:ts:21496:-1\0": "an HDR gain map",
 }
-_IPTC = 0x0404
+_RESOURCE = re.compile(rb"8BIM(..)", re.DOTALL)
+_IPTC = b"\x04\x04"
+"""The number of the Photoshop resource that holds it."""
 _GAIN_MAP = re.compile(rb"hdrgm:Version|HDRGainMapVersion")
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_FILLER = b"\0\r\n "
 _VIDEO = re.compile(rb"^.?ftyp|\0.ftyp", re.DOTALL)
 """How an ISO file starts, less zeros."""
 _END = 0xD9
@@ -42,22 +49,21 @@ def read(image: Image.Image, file: IO[bytes], found: Found) -> None:
             extensions.append(content.removeprefix(EXTENSION_PREFIX))
         elif name == "COM":
             names["a comment"] = None
-        elif not content.startswith(_READ):
+        elif not content.startswith(_READ.get(name, ())):
             known = [text for start, text in _NAMED.items() if content.startswith(start)]
             names[known[0] if known else f"segment {name}"] = None
-    resources = image.info.get("photoshop", {})
-    if _IPTC in resources:
-        names["IPTC"] = None
-    if set(resources) - {_IPTC}:
-        names["Photoshop resources"] = None
+    resources = b"".join(text for _, text in segments if text.startswith(_PHOTOSHOP))
+    for kind in _RESOURCE.findall(resources):
+        names["IPTC" if kind == _IPTC else "Photoshop resources"] = None
     xmp = image.info.get("xmp", b"")
     if extensions:
         found.xmp, missing = _whole_xmp(xmp, extensions)
         names |= dict.fromkeys(missing)
     if _GAIN_MAP.search(xmp):
         names["an HDR gain map"] = None
-    if image.format == "JPEG":
-        names |= dict.fromkeys(_after_the_image(file, has_gain_map="an HDR gain map" in names))
+    file.seek(0)
+    is_named = image.format == "MPO" or "an HDR gain map" in names
+    names |= dict.fromkeys(_after_the_image(file.read(), counts_pictures=not is_named))
     found.left += names
 
 
@@ -68,18 +74,18 @@ def _whole_xmp(xmp: bytes, extensions: list[bytes]) -> tuple[bytes, list[str]]:
     return (xmp, ["extended XMP"]) if whole is None else (whole, [])
 
 
-def _after_the_image(file: IO[bytes], *, has_gain_map: bool) -> list[str]:
-    """Return what a file holds after the end of its image."""
-    file.seek(0)
-    data = file.read()
-    rest = data[_end_of_image(data) :].strip(b"\0\r\n ")
-    if not rest:
-        return []
+def _after_the_image(data: bytes, *, counts_pictures: bool) -> list[str]:
+    """Return what a file holds after the end of its image, pictures if they count."""
+    names = []
+    rest = data[_end_of_image(data) :].strip(_FILLER)
+    while rest.startswith(b"\xff\xd8\xff"):
+        names = ["another picture after the image"] if counts_pictures else []
+        rest = rest[_end_of_image(rest) :].strip(_FILLER)
     if _VIDEO.search(rest[:65536]):
-        return ["a video after the image"]
-    if rest.startswith(b"\xff\xd8\xff"):
-        return [] if has_gain_map else ["another picture after the image"]
-    return [f"{len(rest):,} bytes after the image"]
+        names.append("a video after the image")
+    elif rest:
+        names.append(f"{len(rest):,} bytes after the image")
+    return names
 
 
 def _end_of_image(data: bytes) -> int:

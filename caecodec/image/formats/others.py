@@ -1,4 +1,4 @@
-"""BMP, DDS, PPM, PSD, TGA and WebP: the little that Pillow leaves unread in them."""
+"""Formats that hold little else, or whose other fields no reader of pictures shows."""
 
 from __future__ import annotations
 
@@ -60,6 +60,10 @@ def _read_dds(_: Image.Image, file: IO[bytes], found: Found) -> None:
         found.left.append("the depth of a volume")
 
 
+def _read_fields(image: Image.Image, _: IO[bytes], found: Found) -> None:
+    found.left.append(f"fields of {image.format}'s header")
+
+
 def _read_ppm(_: Image.Image, file: IO[bytes], found: Found) -> None:
     file.seek(0)
     fields = 0
@@ -114,6 +118,8 @@ _READERS: dict[str, Callable[[Image.Image, IO[bytes], Found], None]] = {
     "BMP": _read_bmp,
     "DIB": _read_bmp,
     "DDS": _read_dds,
+    "FITS": _read_fields,
+    "PCD": _read_fields,
     "PPM": _read_ppm,
     "PSD": _read_psd,
     "TGA": _read_tga,
