@@ -11,16 +11,22 @@ from caecodec.errors import ImageError
 
 ORIENTATION = 274
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
-_INCH, _DOTS_PER_INCH = 2, {2: 1.0, 3: 2.54}
-_DPI_RANGE = (1, 65_535)  # what a JPEG can say
+_EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
+_INCH, _CENTIMETRE = 2, 3
+_DPI_PER_UNIT = {_INCH: 1.0, _CENTIMETRE: 2.54}
+_MAX_DPI = 65_535  # of a JPEG
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _KIND_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_MAX_ENTRIES = 4096
+"""Bytes of one value of each kind."""
 _NUMBER_KINDS = {3: "H", 4: "L", 5: "LL", 13: "L"}
-_SUBDIRECTORIES: dict[int, Any] = {34665: {40965: {}}, 34853: {}}
-"""Tags that point to further directories: Exif, in it Interoperability, and GPS."""
-_NUMBERS = {ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, 34665, 34853, 40965}
-"""Tags by which readers interpret a file, so each must be one number."""
+_MAX_ENTRIES = 4096
+_SUBDIRECTORIES: dict[int, Any] = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}
+"""Tags that point to further directories, and what those point to."""
+_NUMBERS = {
+    *(ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT),
+    *(_EXIF, _GPS, _INTEROPERABILITY),
+}
+"""Tags that readers rely on, so each must be one number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Directory:
     Attributes:
         byte_order: `<` or `>`, as in `struct`.
         entries: by tag, the 12 bytes of each readable entry: tag, kind, count, value or its offset.
-        numbers: value of each tag that tells readers how to take the image; 0 for x/0.
+        numbers: value of orientation, resolution and pointers to directories; 0 for x/0.
     """
 
     byte_order: str
@@ -106,7 +112,6 @@ def dpi_of(exif: bytes) -> tuple[float, float] | None:
         numbers = read_directory(exif).numbers
     except ImageError:
         return None
-    scale = _DOTS_PER_INCH.get(int(numbers.get(_RESOLUTION_UNIT, _INCH)), 0)
+    scale = _DPI_PER_UNIT.get(int(numbers.get(_RESOLUTION_UNIT, _INCH)), 0)
     across, down = (numbers.get(tag, 0) * scale for tag in (_X_RESOLUTION, _Y_RESOLUTION))
-    least, most = _DPI_RANGE
-    return (across, down) if least <= min(across, down) and max(across, down) <= most else None
+    return (across, down) if min(across, down) >= 1 and max(across, down) <= _MAX_DPI else None

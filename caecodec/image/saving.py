@@ -6,11 +6,11 @@ import hashlib
 import struct
 from typing import Any, BinaryIO
 
-from PIL import ExifTags, Image
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from caecodec.errors import ImageError, first_line
-from caecodec.image.exif import dpi_of, is_sound, read_directory
+from caecodec.image.exif import ORIENTATION, dpi_of, is_sound, read_directory
 from caecodec.image.metadata import metadata_of
 from caecodec.image.tiff import write_tiff
 
@@ -27,7 +27,7 @@ _QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
     "WEBP": {"lossless": True, "exact": True},  # colours under transparent pixels, too
     "AVIF": {"quality": 95},
 }
-_UNKNOWN_DPI = (72, 72)  # says Exif
+_UNKNOWN_DPI = (72, 72)  # by the Exif standard
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PNG_KEY = "XML:com.adobe.xmp"
 _XMP_JPEG_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
@@ -54,9 +54,9 @@ class _ExifAsItIs(Image.Exif):
     def __init__(self, data: bytes) -> None:
         super().__init__()
         self._as_it_is = _EXIF_PREFIX + data
-        tag = ExifTags.Base.Orientation
-        if (orientation := read_directory(data).numbers.get(tag)) is not None:
-            self[tag] = int(orientation)
+        orientation = read_directory(data).numbers.get(ORIENTATION, 1)
+        if orientation in range(2, 9):  # those that turn or mirror
+            self[ORIENTATION] = int(orientation)
 
     def __bool__(self) -> bool:
         return True
@@ -131,7 +131,7 @@ def _dpi_options(metadata: dict[str, bytes], image_format: str) -> dict[str, Any
     if "exif" not in metadata or image_format not in _KEEPS_DPI:
         return {}
     dpi = dpi_of(metadata["exif"])
-    if image_format == "JPEG":  # without, Pillow takes it from the EXIF, and fails on damage there
+    if image_format == "JPEG":  # else Pillow's reader looks in the EXIF, and may fail on damage
         dpi = dpi or _UNKNOWN_DPI
     return {"dpi": dpi} if dpi else {}
 
