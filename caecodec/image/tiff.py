@@ -33,7 +33,7 @@ _NO_EXIF = b"II*\0\x08\0\0\0" + bytes(6)
 _KINDS = {"B": 1, "H": 3, "L": 4, "s": 7}
 """The kinds of values written, by their character in `struct`; `s` is a byte of no kind."""
 _MAX_BYTES = (1 << 32) - (1 << 20)  # offsets have 32 bits; the directory is at the end
-_BAND_BYTES = 1 << 24
+_BAND_BYTES = 1 << 20
 
 
 def write_tiff(
