@@ -13,7 +13,7 @@ from caecodec.errors import FormatError, ImageError
 from caecodec.format.constants import Mode
 from caecodec.image.alpha import decode_alpha, encode_alpha, with_alpha
 from caecodec.image.image_files import open_image, open_raster
-from caecodec.image.picture import num_left_out, take_apart
+from caecodec.image.picture import take_apart
 from caecodec.image.saving import FORMATS
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -281,14 +281,6 @@ def test_pages_of_a_tiff_that_are_reduced_copies_of_the_first_do_not_matter() ->
 def test_other_pages_of_a_tiff_are_refused(kinds: tuple[int, ...]) -> None:
     with pytest.raises(ImageError, match="multi-page"):
         open_image(tiff_of(*kinds), "pages.tiff")
-
-
-def test_the_other_pictures_of_an_mpo_are_counted() -> None:
-    buffer = io.BytesIO()
-    view = Image.fromarray(RGB)
-    view.save(buffer, "MPO", save_all=True, append_images=[view, view])
-    assert num_left_out(open_image(io.BytesIO(buffer.getvalue()), "stereo.jpg")) == 2
-    assert num_left_out(open_image(saved(view, ".jpg"), "photo.jpg")) == 0
 
 
 def test_a_transparent_colour_becomes_alpha() -> None:

@@ -22,9 +22,9 @@ from caecodec.files.places import file_size, is_pipe, open_file, read_file, writ
 from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
 from caecodec.format.container import unpack, unpack_header
 from caecodec.image.alpha import decode_alpha
-from caecodec.image.image_files import open_image
+from caecodec.image.image_files import read_image
 from caecodec.image.metrics import psnr
-from caecodec.image.picture import num_left_out, take_apart
+from caecodec.image.picture import take_apart
 from caecodec.image.saving import FORMATS, save_image
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def compress_all(plan: Plan, options: Compressing, batch: Batch) -> None:
 
 
 def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
-    image = open_image(open_file(job.source), job.source, size_limit=options.size_limit)
+    source = open_file(job.source)
+    image, not_stored = read_image(source, job.source, size_limit=options.size_limit)
     codec = _codec(options.model, options.size_limit)
     started = time.perf_counter()
     if options.target:
@@ -136,8 +137,8 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
         decoded = take_apart(codec.decompress(data)).color
         facts["psnr"] = round(psnr(take_apart(image).color, decoded), 4)
         notes.insert(1, f"{facts['psnr']:.2f} dB")
-    if others := num_left_out(image):
-        notes.append(f"not stored: {others} more of the file's pictures")
+    if not_stored:
+        notes.append(f"not stored: {', '.join(not_stored)}")
     return Outcome(
         line=_summary(job, ", ".join(notes)),
         facts=facts,

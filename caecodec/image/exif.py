@@ -1,4 +1,4 @@
-"""What an image's EXIF says about its form: a TIFF directory, read without being changed."""
+"""EXIF blocks, each a TIFF file without pixels: their first directory; a resolution in them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from PIL import Image
+
 from caecodec.errors import ImageError
 
+STRUCTURAL_TAGS = frozenset({
+    *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284),
+    *(288, 289, 290, 291, 292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 326),
+    *(327, 328, 330, 332, 333, 334, 336, 337, 338, 339, 340, 341, 342, 343, 344, 345, 346, 347),
+    *(351, 400, 401, 402, 403, 404, 405, 433, 434, 435, 512, 513, 514, 515, 517, 518, 519, 520),
+    *(521, 529, 530, 531, 532, 559, 32995, 32996, 32997, 50838, 50839),
+})  # fmt: skip
+"""Tags of TIFF 6.0 and its supplements that say how pixels are laid out and coded."""
 ORIENTATION = 274
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _EXIF, _GPS, _INTEROPERABILITY = 34665, 34853, 40965
 _INCH, _CENTIMETRE = 2, 3
 _DPI_PER_UNIT = {_INCH: 1.0, _CENTIMETRE: 2.54}
 _MAX_DPI = 65_535  # of a JPEG
+UNKNOWN_DPI = 72
+"""What EXIF prescribes where the resolution is not known."""
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _KIND_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of one value of each kind."""
@@ -115,3 +127,23 @@ def dpi_of(exif: bytes) -> tuple[float, float] | None:
     scale = _DPI_PER_UNIT.get(int(numbers.get(_RESOLUTION_UNIT, _INCH)), 0)
     across, down = (numbers.get(tag, 0) * scale for tag in (_X_RESOLUTION, _Y_RESOLUTION))
     return (across, down) if min(across, down) >= 1 and max(across, down) <= _MAX_DPI else None
+
+
+def exif_of_dpi(dpi: tuple[float, float]) -> bytes:
+    """Return an EXIF block that holds a resolution in pixels per inch; empty for an unknown one."""
+    if all(round(value) in {0, 1, UNKNOWN_DPI} for value in dpi):
+        return b""
+    exif = Image.Exif()
+    exif.endian = "<"
+    exif[_X_RESOLUTION], exif[_Y_RESOLUTION], exif[_RESOLUTION_UNIT] = dpi[0], dpi[1], _INCH
+    return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def has_resolution(exif: bytes) -> bool:
+    """Return whether an EXIF block states a resolution, or is too damaged to tell."""
+    fields = Image.Exif()
+    try:
+        fields.load(exif)
+    except Exception:  # noqa: BLE001 - Pillow's parser raises anything
+        return True
+    return _X_RESOLUTION in fields

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from caecodec.errors import CodecError, ImageError, first_line
 from caecodec.format.constants import SIZE_LIMIT
 from caecodec.format.container import check_size
+from caecodec.image.metadata import metadata_of
 from caecodec.image.picture import check_kind
 from caecodec.image.saving import FORMATS
 
@@ -26,7 +27,18 @@ _PILLOW_LIMIT = threading.Lock()
 
 
 def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIMIT) -> Image.Image:
-    """Open and decode an image file.
+    """Open and decode an image file; `info` has all of its metadata that a `.cae` file keeps.
+
+    Raises:
+        CodecError: as `read_image`.
+    """
+    return read_image(source, name, size_limit=size_limit)[0]
+
+
+def read_image(
+    source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIMIT
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """Open and decode an image file, as `open_image`; also name what no `.cae` file keeps of it.
 
     Raises:
         ImageError: it does not exist, is not an image, is damaged, or is of a refused kind.
@@ -36,8 +48,10 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
         with _open_up_to(size_limit, source) as image:
             check_size(image.width, image.height, size_limit)
             check_kind(image)
+            metadata = metadata_of(image)  # much of it is out of reach once the pixels are loaded
             image.load()
-            return image
+            image.info.update(metadata.kept)
+            return image, metadata.left
     except CodecError:
         raise
     except FileNotFoundError as error:

@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from caecodec.errors import ImageError, first_line
-from caecodec.image.exif import ORIENTATION, dpi_of, is_sound, read_directory
+from caecodec.image.exif import ORIENTATION, UNKNOWN_DPI, dpi_of, is_sound, read_directory
 from caecodec.image.metadata import metadata_of
 from caecodec.image.tiff import write_tiff
 
@@ -27,7 +27,6 @@ _QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
     "WEBP": {"lossless": True, "exact": True},  # colours under transparent pixels, too
     "AVIF": {"quality": 95},
 }
-_UNKNOWN_DPI = (72, 72)  # by the Exif standard
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PNG_KEY = "XML:com.adobe.xmp"
 _XMP_JPEG_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
@@ -77,7 +76,7 @@ def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[
     """
     if "A" in image.getbands() and image_format not in _KEEPS_ALPHA:
         raise ImageError(f"{image_format} cannot hold alpha, choose .png, .webp, .avif or .tiff")
-    metadata = metadata_of(image)
+    metadata = metadata_of(image).kept
     kept = {name: value for name, value in metadata.items() if _holds(image_format, name, value)}
     info, image.info = image.info, {}  # only what the options name is written
     try:
@@ -132,7 +131,7 @@ def _dpi_options(metadata: dict[str, bytes], image_format: str) -> dict[str, Any
         return {}
     dpi = dpi_of(metadata["exif"])
     if image_format == "JPEG":  # else Pillow's reader looks in the EXIF, and may fail on damage
-        dpi = dpi or _UNKNOWN_DPI
+        dpi = dpi or (UNKNOWN_DPI, UNKNOWN_DPI)
     return {"dpi": dpi} if dpi else {}
 
 

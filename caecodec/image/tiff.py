@@ -8,26 +8,13 @@ from typing import BinaryIO
 from PIL import Image
 
 from caecodec.errors import ImageError
-from caecodec.image.exif import read_directory
+from caecodec.image.exif import STRUCTURAL_TAGS, read_directory
 
-_STRUCTURAL_TAGS = frozenset(
-    {
-        *range(254, 260),  # kind of page, width, length, bits per sample, compression
-        *range(262, 267),  # photometric interpretation, thresholds, cells, fill order
-        *(273, 277, 278, 279, 280, 281, 284),  # strips, samples and their range, planes
-        *range(288, 294),  # free space, response of greys, fax options
-        *(317, 320, 321, *range(322, 326), 330),  # predictor, palette, halftones, tiles, SubIFDs
-        *(326, 327, 328, *range(400, 405), 435),  # fax
-        *range(332, 348),  # inks, extra samples, sample format and range, clip paths, JPEG tables
-        *(351, 433, 434, 559),  # proxy, decoding, default colour, rows of each strip
-        *range(512, 522),  # JPEG of TIFF 6.0
-        *range(529, 533),  # YCbCr
-        *(700, 34675),  # XMP and ICC profile, which are written beside the EXIF
-        *range(32995, 32999),  # matte, type and depth of SGI
-        *(33421, 33422, 50706, 50707),  # mosaic of a sensor, DNG
-        *(34732, 37724),  # layers
-    }
-)
+_LEFT_OUT = STRUCTURAL_TAGS | {
+    *(700, 34675),  # XMP and ICC profile, which are written beside the EXIF
+    *(33421, 33422, 50706, 50707),  # mosaic of a sensor, DNG
+    *(34732, 37724),  # layers
+}
 """Tags that describe the pixels of the file that an EXIF came from, not of the one to write."""
 _NO_EXIF = b"II*\0\x08\0\0\0" + bytes(6)
 _KINDS = {"B": 1, "H": 3, "L": 4, "s": 7}
@@ -65,7 +52,7 @@ def write_tiff(
     front += bytes(len(front) % 2)
     directory = read_directory(front)
     order, entries = directory.byte_order, directory.entries
-    entries = {tag: entry for tag, entry in entries.items() if tag not in _STRUCTURAL_TAGS}
+    entries = {tag: entry for tag, entry in entries.items() if tag not in _LEFT_OUT}
     num_bytes = image.width * image.height * len(image.getbands())
     tail_at, tail = len(front) + num_bytes, bytearray(num_bytes % 2)
     if tail_at + len(icc_profile) + len(xmp) > _MAX_BYTES:
