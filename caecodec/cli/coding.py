@@ -22,9 +22,10 @@ from caecodec.files.places import file_size, is_pipe, open_file, read_file, writ
 from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
 from caecodec.format.container import unpack, unpack_header
 from caecodec.image.alpha import decode_alpha
-from caecodec.image.image_files import FORMATS, read_image, save_image
+from caecodec.image.image_files import read_image
 from caecodec.image.metrics import psnr
 from caecodec.image.picture import take_apart
+from caecodec.image.saving import FORMATS, save_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -223,7 +224,7 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
     note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
     return Outcome(
         line=_summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}"),
-        facts=_facts(data, seconds),
+        facts=_facts(data, seconds) | {"dropped": dropped},
         pixels=image.width * image.height,
         bytes_in=len(data),
         bytes_out=file_size(job.target),

@@ -1,25 +1,20 @@
-"""Image files: reading any that Pillow reads, writing the formats of `decompress`."""
+"""Image files: reading any that Pillow reads."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from caecodec.errors import CodecError, ImageError, first_line
-from caecodec.format.boxes import METADATA_BOXES
 from caecodec.format.constants import SIZE_LIMIT
 from caecodec.format.container import check_size
-from caecodec.image.metadata import KEEPS_METADATA, metadata_of, save_options
+from caecodec.image.metadata import metadata_of
 from caecodec.image.picture import check_kind
+from caecodec.image.saving import FORMATS
 
-FORMATS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF",
-    ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM", ".pnm": "PPM",
-}  # fmt: skip
-"""Suffix -> Pillow format of the images that `decompress` writes."""
 IMAGE_SUFFIXES = frozenset(FORMATS)
 """Suffixes of the files in a folder that count as images."""
 _NOT_RASTER = {
@@ -27,12 +22,6 @@ _NOT_RASTER = {
     "IPTC",  # opens what it holds as any format, EPS included
     *("WMF", "EMF", "BUFR", "GRIB", "HDF5", "MPEG"),  # vector graphics, stubs
     *("PDF", "PALM"),  # Pillow only writes them
-}
-_KEEPS_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
-_QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True, "exact": True},  # colours under transparent pixels, too
-    "AVIF": {"quality": 95},
 }
 _PILLOW_LIMIT = threading.Lock()
 
@@ -93,30 +82,6 @@ def open_raster(source: Path | BinaryIO) -> Image.Image:
 
 def _rasters() -> list[str]:
     return [name for name in Image.OPEN if name not in _NOT_RASTER]
-
-
-def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[str]:
-    """Write an image in a Pillow format, with its metadata.
-
-    Returns:
-        Names of the metadata that the format cannot hold.
-
-    Raises:
-        ImageError: the format has no alpha channel, or Pillow cannot write it.
-    """
-    if "A" in image.getbands() and image_format not in _KEEPS_ALPHA:
-        raise ImageError(f"{image_format} cannot hold alpha, choose .png, .webp, .avif or .tiff")
-    metadata = {name: image.info[name] for name in METADATA_BOXES if name in image.info}
-    kept = metadata if image_format in KEEPS_METADATA else {}
-    info, image.info = image.info, {}  # only what the options name is written
-    try:
-        options = _QUALITY_OPTIONS.get(image_format, {}) | save_options(kept, image_format)
-        image.save(target, image_format, **options)
-    except Exception as error:  # Pillow parses some metadata and may raise anything
-        raise ImageError(f"cannot write {image_format}: {first_line(error)}") from error
-    finally:
-        image.info = info
-    return sorted(set(metadata) - set(kept))
 
 
 def _open_up_to(size_limit: int, source: Path | BinaryIO) -> Image.Image:

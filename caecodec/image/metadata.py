@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from caecodec.errors import ImageError
 from caecodec.format.boxes import MAX_METADATA, METADATA_BOXES
 from caecodec.image.exif import exif_of_dpi, has_resolution
 from caecodec.image.formats import find_in
 
-KEEPS_METADATA = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
-"""Pillow formats that can hold all three."""
-_XMP_TIFF_TAG = 700
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PNG_KEY = "XML:com.adobe.xmp"
 _COUNTED = {
@@ -115,17 +110,3 @@ def _resolution(image: Image.Image) -> tuple[float, float] | None:
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     return (across, down) if 0 < across < 1e6 and 0 < down < 1e6 else None
-
-
-def save_options(metadata: Mapping[str, bytes], image_format: str) -> dict[str, Any]:
-    """Return the keyword arguments of Pillow's `save` that write the metadata."""
-    options: dict[str, Any] = dict(metadata)
-    if "exif" in options and image_format in {"JPEG", "WEBP", "AVIF"}:
-        options["exif"] = _EXIF_PREFIX + metadata["exif"]
-    if "xmp" in options and image_format == "PNG":
-        chunks = PngInfo()
-        chunks.add_itxt(_XMP_PNG_KEY, options.pop("xmp").decode("utf-8", "surrogateescape"))
-        options["pnginfo"] = chunks
-    if "xmp" in options and image_format == "TIFF":
-        options["tiffinfo"] = {_XMP_TIFF_TAG: options.pop("xmp")}
-    return options
