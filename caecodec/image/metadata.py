@@ -9,11 +9,10 @@ from PIL import Image
 
 from caecodec.errors import ImageError
 from caecodec.format.boxes import MAX_METADATA, METADATA_BOXES
-from caecodec.image.exif import exif_of_dpi, has_resolution
+from caecodec.image.exif import EXIF_PREFIX, exif_of_dpi, has_resolution
 from caecodec.image.formats import find_in
+from caecodec.image.xmp import PNG_KEY
 
-_EXIF_PREFIX = b"Exif\0\0"
-_XMP_PNG_KEY = "XML:com.adobe.xmp"
 _COUNTED = {
     *METADATA_BOXES,
     *("transparency", "dpi", "resolution", "orientation", "compression", "interlace", "version"),
@@ -51,11 +50,11 @@ def metadata_of(image: Image.Image) -> Metadata:
     found = find_in(image)
     try:
         kept = {name: as_bytes(name, image.info.get(name)) for name in METADATA_BOXES}
-        kept["xmp"] = kept["xmp"] or as_bytes("xmp", image.info.get(_XMP_PNG_KEY))
+        kept["xmp"] = kept["xmp"] or as_bytes("xmp", image.info.get(PNG_KEY))
     except TypeError as error:
         raise ImageError(f"the image's {error}") from error
     kept = {name: getattr(found, name) or value for name, value in kept.items()}
-    kept["exif"] = kept["exif"].removeprefix(_EXIF_PREFIX)
+    kept["exif"] = kept["exif"].removeprefix(EXIF_PREFIX)
     left = [*_other_pictures(image), *found.left, *_other_info(image)]
     if dpi := _resolution(image):
         if not kept["exif"]:
