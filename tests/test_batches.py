@@ -242,8 +242,8 @@ def test_a_folder_of_which_nothing_is_taken_fails_and_the_rest_goes_on(photos: P
         (Path("texts") / name).touch()
     result = run("compress", "-r", "texts", "empty", "photos", "-o", "out", *MODEL)
     assert result.exit_code == 1
-    assert "texts: no file to take, left out: 2 .txt, 1 .pdf; expected .avif" in result.stderr
-    assert "empty: no file to take, it is empty" in result.stderr
+    assert "texts: no image to take, left out: 2 .txt, 1 .pdf" in result.stderr
+    assert "empty: no image to take, it is empty" in result.stderr
     assert tree(Path("out")) == ["a.cae", "b.cae", "sub/c.cae"]
     alone = run("decompress", "-r", "empty", "--json", *MODEL)
     assert alone.exit_code == 1

@@ -238,7 +238,7 @@ class _Run:
             counts.append(f"{statuses[Status.skipped]} skipped")
         left_out = sum(self._plan.left_out.values(), Counter[str]())
         if left_out:
-            counts.append(f"{left_out.total()} left out ({by_kind(left_out)})")
+            counts.append(f"{left_out.total()} left out ({by_kind(left_out, self._plan.advice)})")
         return f"{', '.join(counts)}, {seconds:.1f} s"
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from caecodec.cli.jobs import Job, Plan, by_kind
@@ -38,13 +38,17 @@ class Selection:
             or `-`.
         filelist: a file that lists more of them, by lines or NULs; `-` for stdin.
         recursive: include the files in folders, at any depth.
-        suffixes: suffixes of the files to include from folders.
+        suffixes: returns the suffixes of the files to include from folders; called if there are.
+        what: what these files are.
+        advice: suffix of other files -> what to do to have them included.
     """
 
     paths: Sequence[str]
     filelist: str | None
     recursive: bool
-    suffixes: frozenset[str]
+    suffixes: Callable[[], frozenset[str]]
+    what: str
+    advice: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +116,7 @@ def plan_jobs(
         raise ConfigError("- (a pipe) takes one input and one output")
     if len(paths) > 1 and not destination.root:
         _check_inputs(selection.paths, target_suffixes)
-    plan = Plan([])
+    plan = Plan([], advice=selection.advice)
     found = (pair for path in paths for pair in _files(path, selection, plan))
     makes_folder = destination.root is not None
     jobs = [Job(source, destination.target(source, name), makes_folder) for source, name in found]
@@ -166,11 +170,11 @@ def _files_in(folder: str, selection: Selection, plan: Plan) -> Iterator[tuple[s
     def note(error: OSError) -> None:
         plan.failures[str(error.filename)] = f"cannot read this folder: {first_line(error)}"
 
-    before = len(plan.failures)
+    before, suffixes = len(plan.failures), selection.suffixes()
     for name in files_below(folder, note):
         place = join(folder, name)
         kind = _kind(place)
-        if kind in selection.suffixes:
+        if kind in suffixes:
             is_taken = True
             yield place, name
         else:
@@ -178,9 +182,8 @@ def _files_in(folder: str, selection: Selection, plan: Plan) -> Iterator[tuple[s
     if left_out:
         plan.left_out[folder] = left_out
     if not is_taken and len(plan.failures) == before:
-        why = f"left out: {by_kind(left_out)}" if left_out else "it is empty"
-        suffixes = ", ".join(sorted(selection.suffixes))
-        plan.failures[folder] = f"no file to take, {why}; expected {suffixes}"
+        why = f"left out: {by_kind(left_out, plan.advice)}" if left_out else "it is empty"
+        plan.failures[folder] = f"no {selection.what} to take, {why}"
 
 
 def _kind(place: str) -> str:

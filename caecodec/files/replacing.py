@@ -98,17 +98,17 @@ def _prefix(target: Path) -> str:
 
 def _remove_leftovers(target: Path) -> None:
     """Remove the temporary files of writers of this target that are no more."""
-    for name in _leftovers(target.parent):
-        if name.startswith(_prefix(target)):
+    for partial in _leftovers(target.parent):
+        if partial.name.startswith(_prefix(target)):
             with contextlib.suppress(OSError):  # it is gone, or not ours to remove
-                _remove_if_unlocked(target.with_name(name))
+                _remove_if_unlocked(partial)
 
 
 @functools.lru_cache(maxsize=16)
-def _leftovers(folder: Path) -> tuple[str, ...]:
+def _leftovers(folder: Path) -> tuple[Path, ...]:
     """Return the temporary files in a folder before this process wrote to it: listed once."""
     try:
-        return tuple(name for name in os.listdir(folder) if name.endswith(_SUFFIX))
+        return tuple(path for path in folder.iterdir() if path.suffix == _SUFFIX)
     except OSError:
         return ()
 

@@ -14,14 +14,18 @@ from caecodec.format.constants import SIZE_LIMIT
 from caecodec.format.container import check_size
 from caecodec.image.metadata import KEEPS_METADATA, save_options
 from caecodec.image.picture import check_kind
+from caecodec.image.plugins import (
+    PREFIX_LENGTH,
+    MissingPluginError,
+    load_plugin_for,
+    plugin_suffixes,
+)
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF",
     ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM", ".pnm": "PPM",
 }  # fmt: skip
 """Suffix -> Pillow format of the images that `decompress` writes."""
-IMAGE_SUFFIXES = frozenset(FORMATS)
-"""Suffixes of the files in a folder that count as images."""
 _NOT_RASTER = {
     "EPS",  # starts Ghostscript
     "IPTC",  # opens what it holds as any format, EPS included
@@ -54,6 +58,8 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
         raise
     except FileNotFoundError as error:
         raise ImageError(f"no file {name}") from error
+    except MissingPluginError as error:
+        raise ImageError(f"{name} is {error}") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
@@ -63,23 +69,41 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
 
 
 def open_raster(source: Path | BinaryIO) -> Image.Image:
-    """Open an image as any raster format that Pillow reads, those of registered plugins included.
+    """Open an image as any raster format that Pillow reads, with a plugin if it takes one.
 
     A file can be of any format whatever its name, and to draw PostScript Pillow starts a program.
 
     Raises:
         UnidentifiedImageError: it is of none of them.
+        MissingPluginError: it is of one whose plugin is not installed.
     """
     Image.preinit()  # the common formats; all of them take 45 ms to load
     try:
         return Image.open(source, formats=_rasters())
     except UnidentifiedImageError:
         Image.init()
+        load_plugin_for(_prefix(source))
         return Image.open(source, formats=_rasters())
 
 
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of the files in a folder that count as images: of all that is read."""
+    formats = Image.registered_extensions()  # loads all of Pillow's
+    rasters = {suffix for suffix, name in formats.items() if name not in _NOT_RASTER}
+    return plugin_suffixes().union(rasters) - {".cae"}
+
+
+def _prefix(source: Path | BinaryIO) -> bytes:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return file.read(PREFIX_LENGTH)
+    source.seek(0)
+    return source.read(PREFIX_LENGTH)
+
+
 def _rasters() -> list[str]:
-    return [name for name in Image.OPEN if name not in _NOT_RASTER]
+    known = list(Image.OPEN)  # at once: another thread may register a plugin
+    return [name for name in known if name not in _NOT_RASTER]
 
 
 def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[str]:

@@ -108,7 +108,8 @@ def compress(
       cat photo.png | caecodec compress - - > photo.cae
     """
     from caecodec.cli import coding  # noqa: PLC0415
-    from caecodec.image.image_files import IMAGE_SUFFIXES  # noqa: PLC0415
+    from caecodec.image.image_files import image_suffixes  # noqa: PLC0415
+    from caecodec.image.plugins import missing_plugins  # noqa: PLC0415
 
     options = coding.Compressing(
         quality=DEFAULT_QUALITY if quality is None else quality,
@@ -131,7 +132,7 @@ def compress(
         as_json=as_json, progress=progress, remove=remove,
     )  # fmt: skip
     planned = plan_jobs(
-        Selection(inputs or [], filelist, recursive, IMAGE_SUFFIXES),
+        Selection(inputs or [], filelist, recursive, image_suffixes, "image", missing_plugins()),
         Destination(".cae", output_dir, output_dir_mirror),
         target_suffixes=[".cae"],
     )
@@ -201,7 +202,7 @@ def decompress(
         as_json=as_json, progress=progress,
     )  # fmt: skip
     planned = plan_jobs(
-        Selection(inputs or [], filelist, recursive, frozenset({".cae"})),
+        Selection(inputs or [], filelist, recursive, lambda: frozenset({".cae"}), ".cae file"),
         Destination(suffix or ".png", output_dir, output_dir_mirror),
         target_suffixes=FORMATS,
     )
