@@ -281,7 +281,15 @@ def test_pages_of_a_tiff_that_are_reduced_copies_of_the_first_do_not_matter() ->
         assert np.array_equal(take_apart(source).color, RGB)
 
 
-@pytest.mark.parametrize("kinds", [(0, 0), (0, 1, 0), (1, 0), (1, 1), (0, 2)])
+@pytest.mark.parametrize("kinds", [(1,), (1, 0), (1, 1)])
+def test_a_tiff_that_starts_with_a_thumbnail_as_raw_photographs_do_is_refused(
+    kinds: tuple[int, ...],
+) -> None:
+    with pytest.raises(ImageError, match="raw photograph: develop it"):
+        open_image(tiff_of(*kinds), "photo.dng")
+
+
+@pytest.mark.parametrize("kinds", [(0, 0), (0, 1, 0), (0, 2)])
 def test_other_pages_of_a_tiff_are_refused(kinds: tuple[int, ...]) -> None:
     with pytest.raises(ImageError, match="multi-page"):
         open_image(tiff_of(*kinds), "pages.tiff")
@@ -293,6 +301,15 @@ def test_the_other_pictures_of_an_mpo_are_counted() -> None:
     view.save(buffer, "MPO", save_all=True, append_images=[view, view])
     assert num_left_out(open_image(io.BytesIO(buffer.getvalue()), "stereo.jpg")) == 2
     assert num_left_out(open_image(saved(view, ".jpg"), "photo.jpg")) == 0
+
+
+def test_the_maps_that_belong_to_a_heic_picture_are_counted() -> None:
+    image = Image.fromarray(RGB)
+    image.format = "HEIF"
+    image.info |= {"depth_images": [object()], "aux": {"urn:hdrgainmap": [3], "urn:other": [4, 5]}}
+    assert num_left_out(image) == 4
+    image.info.clear()
+    assert num_left_out(image) == 0
 
 
 def test_a_transparent_colour_becomes_alpha() -> None:

@@ -135,15 +135,23 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
         decoded = take_apart(codec.decompress(data)).color
         facts["psnr"] = round(psnr(take_apart(image).color, decoded), 4)
         notes.insert(1, f"{facts['psnr']:.2f} dB")
-    if others := num_left_out(image):
-        notes.append(f"not stored: {others} more of the file's pictures")
+    not_stored = _not_stored(image)
+    if not_stored:
+        notes.append(f"not stored: {', '.join(not_stored)}")
     return Outcome(
         line=_summary(job, ", ".join(notes)),
         facts=facts,
+        not_stored=not_stored,
         pixels=image.width * image.height,
         bytes_in=file_size(job.source),
         bytes_out=len(data),
     )
+
+
+def _not_stored(image: Image.Image) -> tuple[str, ...]:
+    """Return what of an image's file is not stored."""
+    others = num_left_out(image)
+    return (f"{others} more picture{'s' if others > 1 else ''}",) if others else ()
 
 
 def _facts(data: bytes, seconds: float) -> dict[str, Any]:
@@ -223,6 +231,7 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
     return Outcome(
         line=_summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}"),
         facts=_facts(data, seconds),
+        not_stored=tuple(dropped),
         pixels=image.width * image.height,
         bytes_in=len(data),
         bytes_out=file_size(job.target),

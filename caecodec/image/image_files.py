@@ -12,6 +12,7 @@ from caecodec.errors import CodecError, ImageError, first_line
 from caecodec.format.boxes import METADATA_BOXES
 from caecodec.format.constants import SIZE_LIMIT
 from caecodec.format.container import check_size
+from caecodec.image.libtiff import damage_raised
 from caecodec.image.metadata import KEEPS_METADATA, save_options
 from caecodec.image.picture import check_kind
 from caecodec.image.plugins import (
@@ -49,7 +50,7 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
         LimitExceededError: more pixels than `size_limit`.
     """
     try:
-        with _open_up_to(size_limit, source) as image:
+        with damage_raised(), _open_up_to(size_limit, source) as image:
             check_size(image.width, image.height, size_limit)
             check_kind(image)
             image.load()

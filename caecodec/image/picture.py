@@ -99,7 +99,13 @@ def take_apart(image: ImageLike) -> Picture:
 
 
 def num_left_out(image: Image.Image) -> int:
-    """Return how many pictures an MPO file has beside the one that is stored."""
+    """Return how many pictures an MPO or HEIC file has beside the one that is stored.
+
+    Those of HEIC are maps that belong to it, of depth or of brightness.
+    """
+    if image.format == "HEIF":
+        kinds = [image.info.get("depth_images", []), *image.info.get("aux", {}).values()]
+        return sum(map(len, kinds))
     return int(getattr(image, "n_frames", 1)) - 1 if image.format == "MPO" else 0
 
 
@@ -107,8 +113,14 @@ def check_kind(image: Image.Image) -> None:
     """Refuse an image that would need a silent conversion.
 
     Raises:
-        ImageError: several frames, more than 8 bits per channel, or another colour mode.
+        ImageError: a raw photograph's thumbnail, several frames, more than 8 bits per channel, or
+            another colour mode.
     """
+    if image.format == "TIFF" and not image.tell() and _is_marked_reduced(image):
+        raise ImageError(
+            "the first page is a reduced copy of another one, as in a raw photograph: "
+            "develop it with a raw converter and compress the result"
+        )
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and not _has_one_picture(image):
         raise ImageError(
             "an animated or multi-page image is not supported: "
@@ -142,6 +154,10 @@ def _is_reduced(image: Image.Image, page: int) -> bool:
         image.seek(page)
     except Exception:  # noqa: BLE001 - on damage, Pillow's parsers raise anything
         return page == 0
+    return _is_marked_reduced(image)
+
+
+def _is_marked_reduced(image: Image.Image) -> bool:
     kind = getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0)
     return isinstance(kind, int) and bool(kind & 1)
 

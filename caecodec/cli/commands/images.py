@@ -18,6 +18,7 @@ from caecodec.cli.options import (
     Filelist,
     Force,
     Inputs,
+    KeepSuffix,
     MirrorFolder,
     Model,
     OutputFolder,
@@ -26,6 +27,7 @@ from caecodec.cli.options import (
     Quality,
     Recursive,
     Remove,
+    RemoveIncomplete,
     SizeLimit,
     SkipExisting,
     TuneOption,
@@ -56,6 +58,7 @@ def compress(
     inputs: Inputs = None,
     output_dir: OutputFolder = None,
     output_dir_mirror: MirrorFolder = None,
+    keep_suffix: KeepSuffix = False,
     recursive: Recursive = False,
     filelist: Filelist = None,
     quality: Quality = None,
@@ -83,6 +86,7 @@ def compress(
     ] = False,
     verify_written: VerifyWritten = False,
     remove: Remove = False,
+    remove_incomplete: RemoveIncomplete = False,
     force: Force = False,
     skip_existing: SkipExisting = False,
     dry_run: DryRun = False,
@@ -122,18 +126,19 @@ def compress(
         ),
         effort=effort,
         best_effort=best_effort,
-        verify=verify_written or remove,
+        verify=verify_written or remove or remove_incomplete,
         measures_psnr=psnr,
         model=str(choose_model(tune, model)),
         size_limit=coding.parse_size_limit(size_limit),
     )
     batch = Batch(
         force=force, skip_existing=skip_existing, dry_run=dry_run, workers=jobs, preserve=preserve,
-        as_json=as_json, progress=progress, remove=remove,
+        as_json=as_json, progress=progress, remove=remove or remove_incomplete,
+        remove_incomplete=remove_incomplete,
     )  # fmt: skip
     planned = plan_jobs(
         Selection(inputs or [], filelist, recursive, image_suffixes, "image", missing_plugins()),
-        Destination(".cae", output_dir, output_dir_mirror),
+        Destination(".cae", output_dir, output_dir_mirror, keep_suffix),
         target_suffixes=[".cae"],
     )
     coding.compress_all(planned, options, batch)
