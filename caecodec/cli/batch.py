@@ -250,7 +250,7 @@ class _Run:
             counts.append(f"{statuses[Status.skipped]} skipped")
         kept = sum(map(self._is_kept, outcomes))
         if kept:
-            counts.append(f"{kept} kept that are not stored whole")
+            counts.append(f"{kept} kept (not stored whole)")
         left_out = sum(self._plan.left_out.values(), Counter[str]())
         if left_out:
             counts.append(f"{left_out.total()} left out ({by_kind(left_out, self._plan.advice)})")

@@ -49,7 +49,7 @@ class Plan:
 
 def by_kind(left_out: Counter[str], advice: Mapping[str, str]) -> str:
     """Return how many of each kind, the most first, with the advice that there is."""
-    notes = {kind: f" ({text})" for kind, text in advice.items()}
+    notes = {kind: f": {text}" for kind, text in advice.items()}
     counts = left_out.most_common()
     return ", ".join(f"{count} {kind}{notes.get(kind, '')}" for kind, count in counts)
 

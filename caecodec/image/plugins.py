@@ -45,7 +45,7 @@ class Plugin:
     @property
     def advice(self) -> str:
         """What to do where it is not installed."""
-        return f"pip install {self.package}, and it is read"
+        return f"pip install {self.package}"
 
 
 PLUGINS = (
@@ -77,7 +77,7 @@ def load_plugin_for(prefix: bytes) -> None:
     for plugin in PLUGINS:
         if plugin.signature.match(prefix):
             if not plugin.is_installed:
-                raise MissingPluginError(f"{plugin.name}: {plugin.advice}")
+                raise MissingPluginError(f"{plugin.name}: {plugin.advice}, and it is read")
             module = importlib.import_module(plugin.module)
             if plugin.register:
                 getattr(module, plugin.register)()
