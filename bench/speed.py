@@ -48,7 +48,7 @@ from caecodec.benchmark.codecs import (
     make_codecs,
 )
 from caecodec.config import DEFAULT_TUNE
-from caecodec.image.image_files import IMAGE_SUFFIXES
+from caecodec.image.image_files import image_suffixes
 from caecodec.image.metrics import psnr
 
 CODECS = ("cae", "jpeg", "webp", "jp2", "jxl", "avif")
@@ -353,7 +353,8 @@ def main() -> None:
         return
     options = arguments()
     found = sorted(options.dataset.rglob("*"))
-    paths = [str(path) for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    suffixes = image_suffixes()
+    paths = [str(path) for path in found if path.suffix.lower() in suffixes]
     if not paths:
         sys.exit(f"error: no image in {options.dataset}")
     base = {"paths": paths, "repeats": options.repeats, "model": options.model}

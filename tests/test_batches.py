@@ -108,6 +108,48 @@ def test_two_inputs_of_one_output_are_refused(photos: Path) -> None:
     assert not Path("out").exists()
 
 
+def test_all_outputs_with_several_inputs_are_named_at_once(photos: Path) -> None:
+    for name in ("a.bmp", "a.tif", "sub/c.jpg"):
+        shutil.copy(photos / "a.png", photos / name)
+    result = run("compress", "-r", "photos", "-o", "out", *MODEL)
+    assert result.exit_code == 2
+    assert (
+        "photos/a.bmp and photos/a.png and photos/a.tif would all become out/a.cae; "
+        "photos/sub/c.PNG and photos/sub/c.jpg would both become out/sub/c.cae: "
+        "give them different names or folders, or --keep-suffix\n"
+    ) in result.stderr
+    for number in range(30):
+        for suffix in ("png", "bmp"):
+            shutil.copy(photos / "a.png", photos / f"x{number:02}.{suffix}")
+    result = run("compress", "-r", "photos", "-o", "out", *MODEL)
+    assert result.stderr.count(" would ") == 10
+    assert "; 22 more: give" in result.stderr
+    assert not Path("out").exists()
+
+
+def test_keep_suffix_tells_outputs_apart_and_the_way_back_is_unambiguous(photos: Path) -> None:
+    shutil.copy(photos / "a.png", photos / "a.jpg")
+    assert run("compress", "-r", photos, "-o", "out", "--keep-suffix", *MODEL).exit_code == 0
+    assert tree(Path("out")) == ["a.jpg.cae", "a.png.cae", "b.jpg.cae", "sub/c.PNG.cae"]
+    assert run("decompress", "-r", "out", "-o", "back", *MODEL).exit_code == 0
+    assert tree(Path("back")) == ["a.jpg.png", "a.png", "b.jpg.png", "sub/c.PNG"]
+    assert run("compress", photos / "b.jpg", "--keep-suffix", *MODEL).exit_code == 0
+    assert (photos / "b.jpg.cae").exists()
+    arguments = ["photos/sub/c.PNG", "--output-dir-mirror", "mirror", "--keep-suffix"]
+    assert run("compress", *arguments, *MODEL).exit_code == 0
+    assert tree(Path("mirror")) == ["photos/sub/c.PNG.cae"]
+
+
+def test_keep_suffix_is_offered_only_where_it_helps(photos: Path) -> None:
+    shutil.copy(photos / "a.png", photos / "sub" / "a.png")
+    result = run("compress", photos / "a.png", photos / "sub" / "a.png", "-o", "out", *MODEL)
+    assert "--keep-suffix" not in result.stderr
+    for name in ("a.cae", "sub/a.CAE"):
+        (photos / name).touch()
+    result = run("decompress", photos / "a.cae", photos / "sub" / "a.CAE", "-o", "out", *MODEL)
+    assert "would both become out/a.png: give them different names or folders\n" in result.stderr
+
+
 def test_existing_outputs_are_skipped_on_request(photos: Path) -> None:
     (photos / "a.cae").write_bytes(b"precious")
     result = run("compress", "-r", photos, "--skip-existing", *MODEL)
@@ -234,6 +276,20 @@ def test_the_summary_tells_what_is_left_out_by_kind(photos: Path) -> None:
     assert "3 left out (2 .txt, 1 without suffix)" in result.stderr
 
 
+def test_r_takes_every_raster_format_and_no_other(photos: Path) -> None:
+    with Image.open(photos / "a.png") as image:
+        for name in ("d.gif", "e.tga", "f.jp2", "g.qoi", "h.jfif"):
+            image.save(photos / name)
+        image.save(photos / "i.mpo", "MPO", save_all=True, append_images=[image])
+    for name in ("x.pdf", "x.eps", "x.wmf", "x.cae"):
+        (photos / name).touch()
+    result = run("compress", "-r", photos, "-o", "out", *MODEL)
+    assert result.exit_code == 0, result.stderr
+    assert tree(Path("out")) == sorted([*(f"{name}.cae" for name in "abdefghi"), "sub/c.cae"])
+    for suffix in (".pdf", ".eps", ".wmf", ".cae", ".txt"):
+        assert f"1 {suffix}" in result.stderr
+
+
 def test_a_folder_of_which_nothing_is_taken_fails_and_the_rest_goes_on(photos: Path) -> None:
     assert photos.exists()
     for name in ("empty", "texts"):
@@ -242,8 +298,8 @@ def test_a_folder_of_which_nothing_is_taken_fails_and_the_rest_goes_on(photos: P
         (Path("texts") / name).touch()
     result = run("compress", "-r", "texts", "empty", "photos", "-o", "out", *MODEL)
     assert result.exit_code == 1
-    assert "texts: no file to take, left out: 2 .txt, 1 .pdf; expected .avif" in result.stderr
-    assert "empty: no file to take, it is empty" in result.stderr
+    assert "texts: no image to take, left out: 2 .txt, 1 .pdf" in result.stderr
+    assert "empty: no image to take, it is empty" in result.stderr
     assert tree(Path("out")) == ["a.cae", "b.cae", "sub/c.cae"]
     alone = run("decompress", "-r", "empty", "--json", *MODEL)
     assert alone.exit_code == 1

@@ -99,6 +99,34 @@ def test_pictures_of_a_file_that_are_not_stored_are_counted(tmp_path: Path) -> N
     assert "not stored: 1 more picture" in " ".join(result.stderr.split())
 
 
+def test_rm_keeps_a_source_that_is_not_stored_whole(tmp_path: Path, photo_path: Path) -> None:
+    stereo, view = tmp_path / "stereo.mpo", Image.new("RGB", (16, 16))
+    view.save(stereo, "MPO", save_all=True, append_images=[view, view])
+    result = run("compress", stereo, photo_path, "--rm", *MODEL)
+    assert result.exit_code == 0
+    kept = f"{stereo} kept: its output lacks 2 more pictures; --rm-incomplete deletes it"
+    assert kept in result.stderr
+    assert "2 files, " in result.stderr
+    assert "1 kept (not stored whole)" in result.stderr
+    assert stereo.exists()
+    assert not photo_path.exists()
+    result = run("compress", stereo, "-f", "--rm-incomplete", *MODEL)
+    assert result.exit_code == 0
+    assert "not stored: 2 more pictures" in result.stderr
+    assert "kept" not in result.stderr
+    assert not stereo.exists()
+
+
+def test_json_lists_what_is_not_stored(tmp_path: Path, photo_path: Path) -> None:
+    stereo, view = tmp_path / "stereo.mpo", Image.new("RGB", (16, 16))
+    view.save(stereo, "MPO", save_all=True, append_images=[view])
+    result = run("compress", stereo, photo_path, tmp_path / "none.png", "-o", tmp_path / "out",
+                 "--json", "--rm", *MODEL)  # fmt: skip
+    facts = [json.loads(line)["not_stored"] for line in result.stdout.splitlines()]
+    assert facts == [["1 more picture"], [], []]
+    assert stereo.exists()
+
+
 def test_pipes_carry_data_on_stdout_and_words_on_stderr(photo_path: Path) -> None:
     packed = run("compress", "-", "-", *MODEL, stdin=photo_path.read_bytes())
     assert packed.exit_code == 0

@@ -28,7 +28,10 @@ from caecodec.codec.codec import Codec
 from caecodec.files import places, replacing
 
 OLD = b"the old file"
-WRITING = {places.write_file, replacing.replace_file, replacing._sync_folder, places.remove_file}
+WRITING = {
+    *(places.write_file, replacing.replace_file, replacing._partial_of.__wrapped__),  # type: ignore[attr-defined]
+    *(replacing._has_locked, replacing._sync_folder, places.remove_file),
+}
 SMALL_DISK = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
 forks_torch = pytest.mark.skipif(
     sys.platform != "linux", reason="forks a process that has used torch"
@@ -171,7 +174,7 @@ def test_decompress_killed_before_any_line_leaves_the_old_file_or_the_new_one(
 
 @pytest.mark.slow
 @forks_torch
-def test_what_a_killed_command_leaves_is_hidden_and_never_takes_the_name(
+def test_what_a_killed_command_leaves_is_hidden_until_the_next_one_removes_it(
     fresh: ProcessPoolExecutor, photo_path: Path
 ) -> None:
     out = photo_path.with_name("out.cae")
@@ -181,12 +184,80 @@ def test_what_a_killed_command_leaves_is_hidden_and_never_takes_the_name(
         job = fresh.submit(run_up_to_half_a_write, "compress", photo_path, out, "-f", "--rm")
         assert job.result() == -signal.SIGKILL
         assert out.exists() == (before is not None)
-    left = set(contents(photo_path.parent)) - {"photo.png", "out.cae"}
-    assert len(left) == 2
-    assert all(name.startswith(".out.cae.") and name.endswith(".partial") for name in left)
+        (left,) = set(contents(photo_path.parent)) - {"photo.png", "out.cae"}
+        assert left.startswith(".out.cae.")
+        assert left.endswith(".partial")
     assert run("compress", photo_path, out, "-f", "--rm")[0] == 0
-    assert set(contents(photo_path.parent)) == {"out.cae", *left}
+    assert set(contents(photo_path.parent)) == {"out.cae"}
     assert run("decompress", out, photo_path)[0] == 0
+
+
+NEEDS_LOCKS = pytest.mark.skipif(sys.platform == "win32", reason="locks are POSIX")
+WRITE_AND_WAIT = """
+import sys
+from pathlib import Path
+from caecodec.files.replacing import replace_file
+
+def write(file):
+    file.write(b"half")
+    print("half", flush=True)
+    sys.stdin.read()
+
+replace_file(Path(sys.argv[1]), write)
+"""
+
+
+def start_writing(target: Path) -> subprocess.Popen[str]:
+    """Return a process that has half of a file written, and ends it once its stdin is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE_AND_WAIT, target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "half\n"
+    return process
+
+
+@NEEDS_LOCKS
+def test_only_files_of_dead_writers_of_the_same_name_are_removed(tmp_path: Path) -> None:
+    long = "x" * 50
+    names = ["a.cae", "a.cae.cae", f"{long}1.cae", f"{long}2.cae"]
+    dead = {name: start_writing(tmp_path / name) for name in names}
+    live = start_writing(tmp_path / "a.cae")
+    for process in dead.values():
+        process.kill()
+        process.communicate()
+    before = set(contents(tmp_path))
+    assert len(before) == 5
+    for name in ("a.cae", f"{long}1.cae"):
+        replacing.replace_file(tmp_path / name, lambda file: file.write(b"new"))
+    gone = before - set(contents(tmp_path))
+    assert len(gone) == 2
+    assert {name[: len(".a.cae.")] for name in gone} == {".a.cae.", ".xxxxxx"}
+    live.communicate("")
+    assert live.returncode == 0
+    assert (tmp_path / "a.cae").read_bytes() == b"half"
+    assert len([name for name in contents(tmp_path) if name.endswith(".partial")]) == 2
+
+
+@NEEDS_LOCKS
+def test_a_temporary_file_that_is_removed_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_locked, handles = replacing._has_locked, []
+
+    def remove_first(handle: int, *, waits: bool) -> bool:
+        if not handles:
+            next(tmp_path.iterdir()).unlink()
+        handles.append(handle)
+        return has_locked(handle, waits=waits)
+
+    monkeypatch.setattr(replacing, "_has_locked", remove_first)
+    replacing.replace_file(tmp_path / "a.cae", lambda file: file.write(b"new"))
+    assert len(handles) == 2
+    assert contents(tmp_path) == {"a.cae": b"new"}
 
 
 @pytest.mark.slow

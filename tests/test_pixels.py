@@ -277,7 +277,15 @@ def test_pages_of_a_tiff_that_are_reduced_copies_of_the_first_do_not_matter() ->
         assert np.array_equal(take_apart(source).color, RGB)
 
 
-@pytest.mark.parametrize("kinds", [(0, 0), (0, 1, 0), (1, 0), (1, 1), (0, 2)])
+@pytest.mark.parametrize("kinds", [(1,), (1, 0), (1, 1)])
+def test_a_tiff_that_starts_with_a_thumbnail_as_raw_photographs_do_is_refused(
+    kinds: tuple[int, ...],
+) -> None:
+    with pytest.raises(ImageError, match="raw photograph: develop it"):
+        open_image(tiff_of(*kinds), "photo.dng")
+
+
+@pytest.mark.parametrize("kinds", [(0, 0), (0, 1, 0), (0, 2)])
 def test_other_pages_of_a_tiff_are_refused(kinds: tuple[int, ...]) -> None:
     with pytest.raises(ImageError, match="multi-page"):
         open_image(tiff_of(*kinds), "pages.tiff")

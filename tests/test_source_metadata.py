@@ -329,3 +329,22 @@ def test_primaries_of_a_tiff_become_a_profile() -> None:
     assert list(kept_of(saved(RGB, "TIFF", tiffinfo=wide))) == ["icc_profile"]
     same = {318: (0.3127, 0.3290), 319: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)}
     assert kept_of(saved(RGB, "TIFF", tiffinfo=same)) == {}
+
+
+def test_the_maps_that_belong_to_a_heic_picture_are_counted() -> None:
+    image = RGB.copy()
+    image.format = "HEIF"
+    image.info |= {"depth_images": [object()], "aux": {"urn:hdrgainmap": [3], "urn:other": [4, 5]}}
+    assert metadata_of(image).left == ("4 more pictures",)
+    image.info.clear()
+    assert metadata_of(image).left == ()
+
+
+def test_a_png_with_long_metadata_is_read() -> None:
+    profile = PROFILE + np.random.default_rng(3).bytes(3_000_000)
+    data = saved(RGB, "PNG", icc_profile=profile)
+    assert read_image(io.BytesIO(data), "x")[0].info["icc_profile"] == profile
+    text = b"Raw profile type xmp\0\0" + zlib.compress(b"\nxmp\n 3000000\n" + b"20" * 3_000_000)
+    image, left = read_image(io.BytesIO(png_with((b"zTXt", text))), "x")
+    assert image.info["xmp"] == b" " * 3_000_000
+    assert not left

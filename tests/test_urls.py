@@ -189,7 +189,7 @@ def test_without_a_url_fsspec_is_not_imported(photo_path: Path) -> None:
     command = (
         "import sys; sys.modules['fsspec'] = None\n"
         "from caecodec.cli.planning import Destination, Selection, plan_jobs\n"
-        f"selection = Selection([{str(photo_path)!r}], None, False, frozenset())\n"
+        f"selection = Selection([{str(photo_path)!r}], None, False, frozenset, 'image')\n"
         "assert plan_jobs(selection, Destination('.cae'), target_suffixes=[]).jobs"
     )
     subprocess.run([sys.executable, "-c", command], check=True)

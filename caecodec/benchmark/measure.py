@@ -16,7 +16,7 @@ from PIL import Image
 from caecodec.benchmark.codecs import ImageCodec
 from caecodec.benchmark.extras import import_extra
 from caecodec.errors import ImageError, first_line
-from caecodec.image.image_files import IMAGE_SUFFIXES, open_raster
+from caecodec.image.image_files import image_suffixes, open_raster
 from caecodec.image.metrics import MAX_LEVEL, MIN_SEEN, psnr, ssimulacra2
 
 MS_SSIM_LIMIT = 160
@@ -104,9 +104,10 @@ def load_dataset(folder: Path) -> list[tuple[str, Image.Image]]:
     """
     if not folder.is_dir():
         raise ImageError(f"{folder} is not a folder, expected a folder of images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    suffixes = image_suffixes()
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
     if not paths:
-        raise ImageError(f"no image in {folder}, expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise ImageError(f"no image in {folder}, by the suffixes of its files")
     return [(path.relative_to(folder).as_posix(), _load_rgb(path)) for path in paths]
 
 

@@ -53,7 +53,8 @@ class Batch:
         as_json: print one JSON object per job to stdout.
         progress: auto: a line per file, and a bar on terminals; bar: the bar alone; plain: the
             lines alone, numbered; none: only errors.
-        remove: delete each input once its job is done.
+        remove: delete each input once its job is done, unless something of it is not stored.
+        remove_incomplete: delete it all the same.
     """
 
     force: bool = False
@@ -64,6 +65,7 @@ class Batch:
     as_json: bool = False
     progress: ProgressStyle = ProgressStyle.auto
     remove: bool = False
+    remove_incomplete: bool = False
 
     def __post_init__(self) -> None:
         if self.force and self.skip_existing:
@@ -88,6 +90,7 @@ class Outcome:
         status: the outcome in one word.
         line: a description; for a failure, the error message.
         facts: further fields of the JSON object.
+        not_stored: what of the source the output lacks.
         pixels: size of the image.
         bytes_in, bytes_out: sizes of the files.
     """
@@ -95,6 +98,7 @@ class Outcome:
     status: Status = Status.done
     line: str
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    not_stored: tuple[str, ...] = ()
     pixels: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
@@ -182,7 +186,7 @@ class _Run:
             outcome = self._work(job, lambda part: self._show(number, part))
             if self._batch.preserve and is_file and not is_pipe(job.source):
                 shutil.copystat(job.source, job.target)
-            if self._batch.remove:
+            if self._batch.remove and not self._is_kept(outcome):
                 remove_file(job.source)
         except BrokenPipeError:  # nobody reads stdout: nothing is left to do
             raise
@@ -199,6 +203,14 @@ class _Run:
             is_counted = self._batch.progress is ProgressStyle.plain
             count = f"{len(self._outcomes)}/{len(self._jobs)} " if is_counted else ""
             print_line(count + outcome.line)
+            if self._is_kept(outcome):
+                lacks = f"its output lacks {', '.join(outcome.not_stored)}"
+                print_line(f"{job.source} kept: {lacks}; --rm-incomplete deletes it all the same")
+
+    def _is_kept(self, outcome: Outcome) -> bool:
+        """Return whether a source that was to be deleted is not."""
+        batch = self._batch
+        return batch.remove and not batch.remove_incomplete and bool(outcome.not_stored)
 
     def _take_folders(self) -> None:
         """Add the failures of folders, and in JSON what was left out of them."""
@@ -213,7 +225,7 @@ class _Run:
 
     def _tell(self, job: Job, outcome: Outcome) -> None:
         facts = {"path": job.source, "output": job.target or None, "status": outcome.status}
-        say(json.dumps(facts | outcome.facts))
+        say(json.dumps(facts | {"not_stored": outcome.not_stored} | outcome.facts))
 
     def _show(self, number: int, part: float) -> None:
         advance, self._parts[number] = part - self._parts[number], part
@@ -236,9 +248,12 @@ class _Run:
             counts.append(f"{bytes_in:,} bytes in, {bytes_out:,} out (a factor of {ratio:.1f})")
         if statuses[Status.skipped]:
             counts.append(f"{statuses[Status.skipped]} skipped")
+        kept = sum(map(self._is_kept, outcomes))
+        if kept:
+            counts.append(f"{kept} kept (not stored whole)")
         left_out = sum(self._plan.left_out.values(), Counter[str]())
         if left_out:
-            counts.append(f"{left_out.total()} left out ({by_kind(left_out)})")
+            counts.append(f"{left_out.total()} left out ({by_kind(left_out, self._plan.advice)})")
         return f"{', '.join(counts)}, {seconds:.1f} s"
 
 

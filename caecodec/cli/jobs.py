@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter
+from collections.abc import Mapping
 
 from caecodec.errors import FileError
 from caecodec.files.places import PIPE, file_exists, is_folder, is_pipe, is_same_file, standard
@@ -37,16 +38,20 @@ class Plan:
         jobs: in this order.
         left_out: folder -> kind of what is not taken of it, mostly a suffix -> how many.
         failures: folder -> why it, or one in it, cannot be read or has nothing to take.
+        advice: some kinds of what is left out -> what to do to have it taken.
     """
 
     jobs: list[Job]
     left_out: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
+    advice: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def by_kind(left_out: Counter[str]) -> str:
-    """Return how many of each kind, the most first."""
-    return ", ".join(f"{count} {kind}" for kind, count in left_out.most_common())
+def by_kind(left_out: Counter[str], advice: Mapping[str, str]) -> str:
+    """Return how many of each kind, the most first, with the advice that there is."""
+    notes = {kind: f": {text}" for kind, text in advice.items()}
+    counts = left_out.most_common()
+    return ", ".join(f"{count} {kind}{notes.get(kind, '')}" for kind, count in counts)
 
 
 def check_target(job: Job, *, force: bool) -> None:

@@ -40,6 +40,9 @@ Filelist = Annotated[
         metavar="FILE", help="Read inputs from a file, one per line, or as of find -print0."
     ),
 ]
+KeepSuffix = Annotated[
+    bool, typer.Option("--keep-suffix", help="Name outputs photo.png.cae, not photo.cae.")
+]
 SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Skip inputs whose output exists.")
 ]
@@ -89,7 +92,14 @@ VerifyWritten = Annotated[
     bool, typer.Option("--verify", help="Decode each written file before it counts as done.")
 ]
 Remove = Annotated[
-    bool, typer.Option("--rm", help="Delete each input once its output is verified.")
+    bool,
+    typer.Option("--rm", help="Delete each input whose output is verified and lacks nothing."),
+]
+RemoveIncomplete = Annotated[
+    bool,
+    typer.Option(
+        "--rm-incomplete", help="As --rm, and delete inputs of which something is not stored, too."
+    ),
 ]
 SizeLimit = Annotated[
     str | None,

@@ -7,7 +7,7 @@ import dataclasses
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from caecodec.cli.jobs import Job, Plan, by_kind
@@ -28,6 +28,9 @@ from caecodec.files.places import (
     standard,
 )
 
+_SHOWN = 10
+"""How many of the names that clash an error shows."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
@@ -38,13 +41,17 @@ class Selection:
             or `-`.
         filelist: a file that lists more of them, by lines or NULs; `-` for stdin.
         recursive: include the files in folders, at any depth.
-        suffixes: suffixes of the files to include from folders.
+        suffixes: returns the suffixes of the files to include from folders; called if there are.
+        what: what these files are.
+        advice: suffix of other files -> what to do to have them included.
     """
 
     paths: Sequence[str]
     filelist: str | None
     recursive: bool
-    suffixes: frozenset[str]
+    suffixes: Callable[[], frozenset[str]]
+    what: str
+    advice: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +62,13 @@ class Destination:
         suffix: suffix of the outputs.
         folder: folder for all outputs; the structure of input folders is preserved.
         mirror: folder for all outputs, each under the path of its input as given.
+        keeps_suffix: the suffix of the input stays, and that of the output follows it.
     """
 
     suffix: str
     folder: str | None = None
     mirror: str | None = None
+    keeps_suffix: bool = False
 
     def __post_init__(self) -> None:
         if self.folder and self.mirror:
@@ -77,12 +86,20 @@ class Destination:
         if is_pipe(source):
             return PIPE
         if self.folder:
-            return join(self.folder, name.with_suffix(self.suffix))
+            return join(self.folder, PurePath(self._renamed(str(name))))
         if self.mirror:
             path = path_of(source)
             parts = [part for part in path.parts if part not in {path.anchor, os.pardir}]
-            return join(self.mirror, PurePath(*parts).with_suffix(self.suffix))
-        return source.removesuffix(PurePath(source).suffix) + self.suffix
+            return join(self.mirror, PurePath(self._renamed(str(PurePath(*parts)))))
+        return self._renamed(source)
+
+    def _renamed(self, place: str) -> str:
+        if self.keeps_suffix:
+            return place + self.suffix
+        suffix = PurePath(place).suffix
+        stem = place.removesuffix(suffix)
+        is_kept = suffix.lower() == ".cae" and PurePath(stem).suffix.lower() == self.suffix
+        return stem if is_kept else stem + self.suffix  # photo.png.cae becomes photo.png
 
 
 def plan_jobs(
@@ -112,21 +129,37 @@ def plan_jobs(
         raise ConfigError("- (a pipe) takes one input and one output")
     if len(paths) > 1 and not destination.root:
         _check_inputs(selection.paths, target_suffixes)
-    plan = Plan([])
+    plan = Plan([], advice=selection.advice)
     found = (pair for path in paths for pair in _files(path, selection, plan))
     makes_folder = destination.root is not None
     jobs = [Job(source, destination.target(source, name), makes_folder) for source, name in found]
-    seen: dict[str, str] = {}
-    for job in jobs:
-        target = resolved(job.target)
-        if target in seen and seen[target] != job.source:
-            raise ConfigError(
-                f"{seen[target]} and {job.source} would both become {job.target}: "
-                "give them different names or folders"
-            )
-        seen[target] = job.source
     plan.jobs.extend(dict.fromkeys(jobs))
+    _check_targets(plan.jobs, offers_suffix=destination.suffix == ".cae")
     return plan
+
+
+def _check_targets(jobs: Iterable[Job], *, offers_suffix: bool) -> None:
+    """Refuse, before any work, inputs of which one output would replace another."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(resolved(job.target), []).append(job)
+    clashes = [group for group in groups.values() if len({job.source for job in group}) > 1]
+    if not clashes:
+        return
+    texts = [
+        f"{_some([job.source for job in group], ' and ')} would "
+        f"{'both' if len(group) == 2 else 'all'} become {group[0].target}"
+        for group in clashes
+    ]
+    differ = any(len({PurePath(job.source).suffix for job in group}) > 1 for group in clashes)
+    option = ", or --keep-suffix" if offers_suffix and differ else ""
+    raise ConfigError(f"{_some(texts, '; ')}: give them different names or folders{option}")
+
+
+def _some(texts: Sequence[str], separator: str) -> str:
+    """Return the first of many, and how many more there are."""
+    more = [f"{len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
+    return separator.join([*texts[:_SHOWN], *more])
 
 
 def _check_inputs(paths: Sequence[str], target_suffixes: Iterable[str]) -> None:
@@ -166,11 +199,11 @@ def _files_in(folder: str, selection: Selection, plan: Plan) -> Iterator[tuple[s
     def note(error: OSError) -> None:
         plan.failures[str(error.filename)] = f"cannot read this folder: {first_line(error)}"
 
-    before = len(plan.failures)
+    before, suffixes = len(plan.failures), selection.suffixes()
     for name in files_below(folder, note):
         place = join(folder, name)
         kind = _kind(place)
-        if kind in selection.suffixes:
+        if kind in suffixes:
             is_taken = True
             yield place, name
         else:
@@ -178,9 +211,8 @@ def _files_in(folder: str, selection: Selection, plan: Plan) -> Iterator[tuple[s
     if left_out:
         plan.left_out[folder] = left_out
     if not is_taken and len(plan.failures) == before:
-        why = f"left out: {by_kind(left_out)}" if left_out else "it is empty"
-        suffixes = ", ".join(sorted(selection.suffixes))
-        plan.failures[folder] = f"no file to take, {why}; expected {suffixes}"
+        why = f"left out: {by_kind(left_out, plan.advice)}" if left_out else "it is empty"
+        plan.failures[folder] = f"no {selection.what} to take, {why}"
 
 
 def _kind(place: str) -> str:

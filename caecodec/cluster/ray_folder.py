@@ -23,7 +23,7 @@ from caecodec.extras import import_extra
 from caecodec.files.places import absolute, check_place
 from caecodec.files.urls import join_url, names_below, read_url, url_is_folder, write_url
 from caecodec.format.constants import SIZE_LIMIT, quality_to_units
-from caecodec.image.image_files import IMAGE_SUFFIXES, open_image
+from caecodec.image.image_files import image_suffixes, open_image
 from caecodec.weights import choose_model
 from caecodec.weights.storage import Weights, find_weights
 
@@ -128,9 +128,10 @@ def _plan(source: str, manifest: Manifest, settings: _Settings) -> tuple[list[Ro
     existing = set(names_below(manifest.folder))
     pending, known = [], []
     owners: dict[str, str] = {}
+    suffixes = image_suffixes()
     for name in names_below(source):
         image = PurePosixPath(name)
-        if image.suffix.lower() not in IMAGE_SUFFIXES:
+        if image.suffix.lower() not in suffixes:
             continue
         target = str(image.with_suffix(".cae"))
         path = join_url(source, name)

@@ -29,7 +29,8 @@ def channel_bits(image: Image.Image) -> int:
     if getattr(image, "pixel_format", "").startswith("BC6H"):  # DDS, 16-bit floats
         bits.append(16)
     file = getattr(image, "fp", None)
-    if getattr(image, "tile", None) and file and image.format in _IN_HEADER:
+    is_loaded = not getattr(image, "tile", None) and image.format not in _WITHOUT_TILES
+    if file and not is_loaded and image.format in _IN_HEADER:
         bits += _read(file, image.format)
     return max(bits)
 
@@ -109,3 +110,5 @@ _IN_HEADER = {
     "AVIF": _avif, "HEIF": _avif, "JPEG2000": _jpeg2000, "ICO": _icons, "ICNS": _icons,
 }  # fmt: skip
 """Formats that Pillow reads deep without a sign -> what reads the bits."""
+_WITHOUT_TILES = {"HEIF"}
+"""Those of plugins that do not tell Pillow where the pixels are."""

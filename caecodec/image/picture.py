@@ -102,8 +102,14 @@ def check_kind(image: Image.Image) -> None:
     """Refuse an image that would need a silent conversion.
 
     Raises:
-        ImageError: several frames, more than 8 bits per channel, or another colour mode.
+        ImageError: a raw photograph's thumbnail, several frames, more than 8 bits per channel, or
+            another colour mode.
     """
+    if image.format == "TIFF" and not image.tell() and _is_marked_reduced(image):
+        raise ImageError(
+            "the first page is a reduced copy of another one, as in a raw photograph: "
+            "develop it with a raw converter and compress the result"
+        )
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" and not _has_one_picture(image):
         raise ImageError(
             "an animated or multi-page image is not supported: "
@@ -137,6 +143,10 @@ def _is_reduced(image: Image.Image, page: int) -> bool:
         image.seek(page)
     except Exception:  # noqa: BLE001 - on damage, Pillow's parsers raise anything
         return page == 0
+    return _is_marked_reduced(image)
+
+
+def _is_marked_reduced(image: Image.Image) -> bool:
     kind = getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0)
     return isinstance(kind, int) and bool(kind & 1)
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from caecodec.config import MAX_QUALITY
 from caecodec.errors import ImageError, first_line
-from caecodec.image.image_files import IMAGE_SUFFIXES, open_raster
+from caecodec.image.image_files import image_suffixes, open_raster
 
 
 def load_images(folder: Path, *, color: str = "rgb") -> list[Tensor]:
@@ -36,21 +36,20 @@ def load_images(folder: Path, *, color: str = "rgb") -> list[Tensor]:
     mode = "L" if color == "gray" else "RGB"
     images = [_decode(name, data, mode) for name, data in _files(folder)]
     if not images:
-        raise ImageError(
-            f"no image in {folder}, expected {', '.join(sorted(IMAGE_SUFFIXES))} or tar"
-        )
+        raise ImageError(f"no image or tar in {folder}, by the suffixes of its files")
     return images
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    suffixes = image_suffixes()
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.suffix.lower() in suffixes:
             yield str(path), path.read_bytes()
         elif path.suffix.lower() == ".tar":
             with tarfile.open(path) as shard:
                 for member in shard:
                     handle = shard.extractfile(member)
-                    if handle and Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
+                    if handle and Path(member.name).suffix.lower() in suffixes:
                         yield f"{path}:{member.name}", handle.read()
 
 

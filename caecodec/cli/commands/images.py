@@ -18,6 +18,7 @@ from caecodec.cli.options import (
     Filelist,
     Force,
     Inputs,
+    KeepSuffix,
     MirrorFolder,
     Model,
     OutputFolder,
@@ -26,6 +27,7 @@ from caecodec.cli.options import (
     Quality,
     Recursive,
     Remove,
+    RemoveIncomplete,
     SizeLimit,
     SkipExisting,
     TuneOption,
@@ -56,6 +58,7 @@ def compress(
     inputs: Inputs = None,
     output_dir: OutputFolder = None,
     output_dir_mirror: MirrorFolder = None,
+    keep_suffix: KeepSuffix = False,
     recursive: Recursive = False,
     filelist: Filelist = None,
     quality: Quality = None,
@@ -83,6 +86,7 @@ def compress(
     ] = False,
     verify_written: VerifyWritten = False,
     remove: Remove = False,
+    remove_incomplete: RemoveIncomplete = False,
     force: Force = False,
     skip_existing: SkipExisting = False,
     dry_run: DryRun = False,
@@ -108,7 +112,8 @@ def compress(
       cat photo.png | caecodec compress - - > photo.cae
     """
     from caecodec.cli import coding  # noqa: PLC0415
-    from caecodec.image.image_files import IMAGE_SUFFIXES  # noqa: PLC0415
+    from caecodec.image.image_files import image_suffixes  # noqa: PLC0415
+    from caecodec.image.plugins import missing_plugins  # noqa: PLC0415
 
     options = coding.Compressing(
         quality=DEFAULT_QUALITY if quality is None else quality,
@@ -121,18 +126,19 @@ def compress(
         ),
         effort=effort,
         best_effort=best_effort,
-        verify=verify_written or remove,
+        verify=verify_written or remove or remove_incomplete,
         measures_psnr=psnr,
         model=str(choose_model(tune, model)),
         size_limit=coding.parse_size_limit(size_limit),
     )
     batch = Batch(
         force=force, skip_existing=skip_existing, dry_run=dry_run, workers=jobs, preserve=preserve,
-        as_json=as_json, progress=progress, remove=remove,
+        as_json=as_json, progress=progress, remove=remove or remove_incomplete,
+        remove_incomplete=remove_incomplete,
     )  # fmt: skip
     planned = plan_jobs(
-        Selection(inputs or [], filelist, recursive, IMAGE_SUFFIXES),
-        Destination(".cae", output_dir, output_dir_mirror),
+        Selection(inputs or [], filelist, recursive, image_suffixes, "image", missing_plugins()),
+        Destination(".cae", output_dir, output_dir_mirror, keep_suffix),
         target_suffixes=[".cae"],
     )
     coding.compress_all(planned, options, batch)
@@ -201,7 +207,7 @@ def decompress(
         as_json=as_json, progress=progress,
     )  # fmt: skip
     planned = plan_jobs(
-        Selection(inputs or [], filelist, recursive, frozenset({".cae"})),
+        Selection(inputs or [], filelist, recursive, lambda: frozenset({".cae"}), ".cae file"),
         Destination(suffix or ".png", output_dir, output_dir_mirror),
         target_suffixes=FORMATS,
     )
