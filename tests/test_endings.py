@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -10,11 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
 from make_golden import TOY
-from PIL import Image
 from test_cli import MODEL, run
 from typer.testing import CliRunner
 
@@ -22,7 +19,6 @@ from caecodec.benchmark.baselines import load_baselines
 from caecodec.cli.app import app
 from caecodec.codec.codec import Codec
 from caecodec.errors import CodecError
-from caecodec.image.image_files import save_image
 from caecodec.train.checkpoint import load_checkpoint
 
 GRAY = TOY.parent / "decode" / "gray.cae"
@@ -153,13 +149,3 @@ def test_every_bracket_in_a_help_text_is_shown() -> None:
         texts = [command.help, *(getattr(option, "help", None) for option in command.params)]
         for bracket in re.findall(r"\[[^\]]*\]", " ".join(filter(None, texts))):
             assert bracket in printed, name
-
-
-@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
-def test_lossless_formats_keep_the_colors_under_transparent_pixels(image_format: str) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
-    pixels[5:15, :, 3] = 0
-    buffer = io.BytesIO()
-    save_image(Image.fromarray(pixels), buffer, image_format)
-    with Image.open(buffer) as image:
-        assert np.array_equal(np.array(image), pixels)

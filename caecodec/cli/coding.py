@@ -22,9 +22,10 @@ from caecodec.files.places import file_size, is_pipe, open_file, read_file, writ
 from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
 from caecodec.format.container import unpack, unpack_header
 from caecodec.image.alpha import decode_alpha
-from caecodec.image.image_files import FORMATS, open_image, save_image
+from caecodec.image.image_files import read_image
 from caecodec.image.metrics import psnr
-from caecodec.image.picture import num_left_out, take_apart
+from caecodec.image.picture import take_apart
+from caecodec.image.saving import FORMATS, save_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -97,7 +98,8 @@ def compress_all(plan: Plan, options: Compressing, batch: Batch) -> None:
 
 
 def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
-    image = open_image(open_file(job.source), job.source, size_limit=options.size_limit)
+    source = open_file(job.source)
+    image, not_stored = read_image(source, job.source, size_limit=options.size_limit)
     codec = _codec(options.model, options.size_limit)
     started = time.perf_counter()
     if options.target:
@@ -135,7 +137,6 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
         decoded = take_apart(codec.decompress(data)).color
         facts["psnr"] = round(psnr(take_apart(image).color, decoded), 4)
         notes.insert(1, f"{facts['psnr']:.2f} dB")
-    not_stored = _not_stored(image)
     if not_stored:
         notes.append(f"not stored: {', '.join(not_stored)}")
     return Outcome(
@@ -146,12 +147,6 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
         bytes_in=file_size(job.source),
         bytes_out=len(data),
     )
-
-
-def _not_stored(image: Image.Image) -> tuple[str, ...]:
-    """Return what of an image's file is not stored."""
-    others = num_left_out(image)
-    return (f"{others} more picture{'s' if others > 1 else ''}",) if others else ()
 
 
 def _facts(data: bytes, seconds: float) -> dict[str, Any]:
@@ -230,8 +225,7 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
     note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
     return Outcome(
         line=_summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}"),
-        facts=_facts(data, seconds),
-        not_stored=tuple(dropped),
+        facts=_facts(data, seconds) | {"dropped": dropped},
         pixels=image.width * image.height,
         bytes_in=len(data),
         bytes_out=file_size(job.target),

@@ -10,14 +10,14 @@ from typing import IO
 
 from PIL import Image
 
+from caecodec.image.formats.boxes import boxes, properties
+
 _PACKED = re.compile(r"(RGB|BGR)A?;1[56]Z?")
 """Raw modes whose number is the bits of a whole pixel, at most 6 a channel."""
 _TIFF_BITS = 258
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 """How a JPEG 2000 codestream starts: its first markers, SOC and SIZ."""
-_TO_PROPERTIES = ((b"meta", 4), (b"iprp", 0), (b"ipco", 0))
-"""Boxes on the way to the properties of an AVIF file, and the bytes before the boxes in them."""
 
 
 def channel_bits(image: Image.Image) -> int:
@@ -62,19 +62,10 @@ def _read(file: IO[bytes], image_format: str) -> list[int]:
 
 def _avif(file: IO[bytes]) -> Iterator[int]:
     """Yield the bits of all pictures in a file, alpha and tiles of a grid included."""
-    spans = [(0, file.seek(0, io.SEEK_END))]
-    for step, skipped in _TO_PROPERTIES:
-        spans = [
-            (first + skipped, last)
-            for start, end in spans
-            for kind, first, last in _boxes(file, start, end)
-            if kind == step
-        ]
-    for start, end in spans:
-        for kind, first, last in _boxes(file, start, end):
-            if kind in {b"av1C", b"hvcC", b"pixi"}:
-                file.seek(first)
-                yield from _property_bits(kind, file.read(min(last - first, 64)))
+    for kind, first, last in properties(file):
+        if kind in {b"av1C", b"hvcC", b"pixi"}:
+            file.seek(first)
+            yield from _property_bits(kind, file.read(min(last - first, 64)))
 
 
 def _property_bits(kind: bytes, content: bytes) -> Iterator[int]:
@@ -91,7 +82,7 @@ def _jpeg2000(file: IO[bytes]) -> Iterator[int]:
     if file.read(4) == _CODESTREAM:
         yield from _components(file)
         return
-    for kind, first, _ in _boxes(file, 0, file.seek(0, io.SEEK_END)):
+    for kind, first, _ in boxes(file, 0, file.seek(0, io.SEEK_END)):
         if kind == b"jp2c":
             file.seek(first + len(_CODESTREAM))
             yield from _components(file)
@@ -113,21 +104,6 @@ def _icons(file: IO[bytes]) -> Iterator[int]:
     for found in re.finditer(re.escape(_CODESTREAM), data):
         file.seek(found.end())
         yield from _components(file)
-
-
-def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (type, start and end of the content) of the boxes of an ISO file, up to a wrong one."""
-    while start + 8 <= end:
-        file.seek(start)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        head = 8
-        if length == 1:
-            (length,), head = struct.unpack(">Q", file.read(8)), 16
-        stop = start + length if length else end
-        if not start + head <= stop <= end:
-            return
-        yield kind, start + head, stop
-        start = stop
 
 
 _IN_HEADER = {

@@ -1,19 +1,18 @@
-"""Image files: reading any that Pillow reads, writing the formats of `decompress`."""
+"""Image files: reading any that Pillow reads."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from caecodec.errors import CodecError, ImageError, first_line
-from caecodec.format.boxes import METADATA_BOXES
 from caecodec.format.constants import SIZE_LIMIT
 from caecodec.format.container import check_size
 from caecodec.image.libtiff import damage_raised
-from caecodec.image.metadata import KEEPS_METADATA, save_options
+from caecodec.image.metadata import metadata_of
 from caecodec.image.picture import check_kind
 from caecodec.image.plugins import (
     PREFIX_LENGTH,
@@ -22,28 +21,28 @@ from caecodec.image.plugins import (
     plugin_suffixes,
 )
 
-FORMATS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF",
-    ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM", ".pnm": "PPM",
-}  # fmt: skip
-"""Suffix -> Pillow format of the images that `decompress` writes."""
 _NOT_RASTER = {
     "EPS",  # starts Ghostscript
     "IPTC",  # opens what it holds as any format, EPS included
     *("WMF", "EMF", "BUFR", "GRIB", "HDF5", "MPEG"),  # vector graphics, stubs
     *("PDF", "PALM"),  # Pillow only writes them
 }
-_KEEPS_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
-_QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True, "exact": True},  # colours under transparent pixels, too
-    "AVIF": {"quality": 95},
-}
 _PILLOW_LIMIT = threading.Lock()
 
 
 def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIMIT) -> Image.Image:
-    """Open and decode an image file.
+    """Open and decode an image file; `info` has all of its metadata that a `.cae` file keeps.
+
+    Raises:
+        CodecError: as `read_image`.
+    """
+    return read_image(source, name, size_limit=size_limit)[0]
+
+
+def read_image(
+    source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIMIT
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """Open and decode an image file, as `open_image`; also name what no `.cae` file keeps of it.
 
     Raises:
         ImageError: it does not exist, is not an image, is damaged, or is of a refused kind.
@@ -53,8 +52,10 @@ def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIM
         with damage_raised(), _open_up_to(size_limit, source) as image:
             check_size(image.width, image.height, size_limit)
             check_kind(image)
+            metadata = metadata_of(image)  # much of it is out of reach once the pixels are loaded
             image.load()
-            return image
+            image.info.update(metadata.kept)
+            return image, metadata.left
     except CodecError:
         raise
     except FileNotFoundError as error:
@@ -105,30 +106,6 @@ def _prefix(source: Path | BinaryIO) -> bytes:
 def _rasters() -> list[str]:
     known = list(Image.OPEN)  # at once: another thread may register a plugin
     return [name for name in known if name not in _NOT_RASTER]
-
-
-def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[str]:
-    """Write an image in a Pillow format, with its metadata.
-
-    Returns:
-        Names of the metadata that the format cannot hold.
-
-    Raises:
-        ImageError: the format has no alpha channel, or Pillow cannot write it.
-    """
-    if "A" in image.getbands() and image_format not in _KEEPS_ALPHA:
-        raise ImageError(f"{image_format} cannot hold alpha, choose .png, .webp, .avif or .tiff")
-    metadata = {name: image.info[name] for name in METADATA_BOXES if name in image.info}
-    kept = metadata if image_format in KEEPS_METADATA else {}
-    info, image.info = image.info, {}  # only what the options name is written
-    try:
-        options = _QUALITY_OPTIONS.get(image_format, {}) | save_options(kept, image_format)
-        image.save(target, image_format, **options)
-    except Exception as error:  # Pillow parses some metadata and may raise anything
-        raise ImageError(f"cannot write {image_format}: {first_line(error)}") from error
-    finally:
-        image.info = info
-    return sorted(set(metadata) - set(kept))
 
 
 def _open_up_to(size_limit: int, source: Path | BinaryIO) -> Image.Image:

@@ -1,36 +1,76 @@
-"""ICC profile, EXIF and XMP: read from Pillow's `info`, written by options of its `save`."""
+"""What a file keeps of an image's metadata, ICC profile, EXIF and XMP, and what it does not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from caecodec.errors import ImageError
+from caecodec.format.boxes import MAX_METADATA, METADATA_BOXES
+from caecodec.image.exif import exif_of_dpi, has_resolution
+from caecodec.image.formats import find_in
 
-KEEPS_METADATA = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
-"""Pillow formats that can hold all three."""
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PNG_KEY = "XML:com.adobe.xmp"
-_XMP_TIFF_TAG = 700
+_COUNTED = {
+    *METADATA_BOXES,
+    *("transparency", "dpi", "resolution", "orientation", "compression", "interlace", "version"),
+    *("jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform"),
+    *("progressive", "progression", "mp", "mpoffset", "photoshop", "flashpix"),
+    *("srgb", "gamma", "chromaticity", "aspect", "nclx_profile", "bit_depth"),
+    *("primary", "chroma", "tiling", "tile_size", "icc_profile_type"),
+    *("background", "loop", "timestamp", "duration", "extension", "default_image", "sizes"),
+    *("bbox", "disposal", "blend", "scale", "File size (no of images)"),
+    *("Image type", "Image size (x*y)", "original_orientation", "metadata", "thumbnails"),
+}
+"""What Pillow's `info` has that is stored, means nothing for one picture, or is named elsewhere."""
+_NAMES = {"comment": "a comment", "depth_images": "a depth map", "aux": "auxiliary pictures"}
+"""Some of the rest, by a plainer name."""
+_PICTURE_FORMATS = {"ICO", "ICNS", "CUR"}
+"""Formats of one picture in several sizes."""
 
 
-def metadata_of(image: Image.Image) -> dict[str, bytes]:
-    """Return those of icc_profile, exif (without the JPEG prefix) and xmp that an image has.
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What is known of an image beside its pixels.
+
+    Attributes:
+        kept: any of icc_profile, exif (without the JPEG prefix) and xmp.
+        left: names of what no `.cae` file stores, such as "IPTC" or "a comment".
+    """
+
+    kept: dict[str, bytes]
+    left: tuple[str, ...]
+
+
+def metadata_of(image: Image.Image) -> Metadata:
+    """Return an image's metadata: of a file that is not yet loaded, also what Pillow skips.
 
     Raises:
-        ImageError: one of them is of a type that `as_bytes` refuses.
+        ImageError: some is of a type that `as_bytes` refuses.
     """
-    names = ("icc_profile", "exif", "xmp")
+    found = find_in(image)
     try:
-        found = {name: as_bytes(name, image.info.get(name)) for name in names}
-        found["xmp"] = found["xmp"] or as_bytes("xmp", image.info.get(_XMP_PNG_KEY))
+        kept = {name: as_bytes(name, image.info.get(name)) for name in METADATA_BOXES}
+        kept["xmp"] = kept["xmp"] or as_bytes("xmp", image.info.get(_XMP_PNG_KEY))
     except TypeError as error:
         raise ImageError(f"the image's {error}") from error
-    found["exif"] = found["exif"].removeprefix(_EXIF_PREFIX)
-    return {name: value for name, value in found.items() if value}
+    kept = {name: getattr(found, name) or value for name, value in kept.items()}
+    kept["exif"] = kept["exif"].removeprefix(_EXIF_PREFIX)
+    left = [*_other_pictures(image), *found.left, *_other_info(image)]
+    if dpi := _resolution(image):
+        if not kept["exif"]:
+            kept["exif"] = exif_of_dpi(dpi)
+        elif exif_of_dpi(dpi) and not has_resolution(kept["exif"]):
+            left.append(f"{round(dpi[0])} dpi")
+    for name, value in kept.items():
+        if len(value) > MAX_METADATA:
+            kept[name] = b""
+            left.append(f"{name} of {len(value):,} bytes")
+    stored = {name: value for name, value in kept.items() if value}
+    return Metadata(stored, tuple(dict.fromkeys(left)))
 
 
 def as_bytes(name: str, value: Any) -> bytes:
@@ -51,15 +91,25 @@ def as_bytes(name: str, value: Any) -> bytes:
     raise TypeError(f"{name} is of type {type(value).__name__}, expected {expected}")
 
 
-def save_options(metadata: Mapping[str, bytes], image_format: str) -> dict[str, Any]:
-    """Return the keyword arguments of Pillow's `save` that write the metadata."""
-    options: dict[str, Any] = dict(metadata)
-    if "exif" in options and image_format in {"JPEG", "WEBP", "AVIF"}:
-        options["exif"] = _EXIF_PREFIX + metadata["exif"]
-    if "xmp" in options and image_format == "PNG":
-        chunks = PngInfo()
-        chunks.add_itxt(_XMP_PNG_KEY, options.pop("xmp").decode("utf-8", "surrogateescape"))
-        options["pnginfo"] = chunks
-    if "xmp" in options and image_format == "TIFF":
-        options["tiffinfo"] = {_XMP_TIFF_TAG: options.pop("xmp")}
-    return options
+def _other_pictures(image: Image.Image) -> list[str]:
+    """Name the pictures of a file beside the one that is stored."""
+    count = int(getattr(image, "n_frames", 1)) if image.format == "MPO" else 1
+    if image.format in _PICTURE_FORMATS:
+        count = len(list(image.info.get("sizes", ()))) or 1
+    return [f"{count - 1} more picture{'s' if count > 2 else ''}"] if count > 1 else []
+
+
+def _other_info(image: Image.Image) -> list[str]:
+    """Name what else Pillow read; of a PNG file, `find_in` names all."""
+    if image.format == "PNG":
+        return []
+    others = [key for key, value in image.info.items() if value and key not in _COUNTED]
+    return [_NAMES.get(str(key), str(key)) for key in others]
+
+
+def _resolution(image: Image.Image) -> tuple[float, float] | None:
+    try:
+        across, down = (float(value) for value in image.info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (across, down) if 0 < across < 1e6 and 0 < down < 1e6 else None

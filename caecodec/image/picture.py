@@ -35,7 +35,7 @@ class Picture:
     Attributes:
         mode: its channels.
         source: PIL image of this mode, or uint8 (H, W) or (H, W, channels).
-        metadata: any of icc_profile, exif (without the JPEG prefix) and xmp, verbatim.
+        metadata: any of icc_profile, exif (without the JPEG prefix) and xmp.
     """
 
     mode: Mode
@@ -89,24 +89,13 @@ def take_apart(image: ImageLike) -> Picture:
         raise ImageError(f"a {type(image).__name__}, expected a PIL image or a uint8 array")
     check_kind(image)
     _check_sides(image.width, image.height)
-    metadata = metadata_of(image)
+    metadata = metadata_of(image).kept
     target = _target_mode(image)
     try:
         plain = image if image.mode == target else image.convert(target)  # no copy if it fits
     except ValueError as error:
         raise ImageError(f"the image is damaged: {first_line(error)}") from error
     return Picture(Mode[target], plain, metadata)
-
-
-def num_left_out(image: Image.Image) -> int:
-    """Return how many pictures an MPO or HEIC file has beside the one that is stored.
-
-    Those of HEIC are maps that belong to it, of depth or of brightness.
-    """
-    if image.format == "HEIF":
-        kinds = [image.info.get("depth_images", []), *image.info.get("aux", {}).values()]
-        return sum(map(len, kinds))
-    return int(getattr(image, "n_frames", 1)) - 1 if image.format == "MPO" else 0
 
 
 def check_kind(image: Image.Image) -> None:

@@ -16,7 +16,7 @@ from caecodec.codec.codec import Codec
 from caecodec.errors import FormatError, ImageError, ModelError
 from caecodec.format.container import HEADER_BYTES, unpack_header
 from caecodec.image.alpha import decode_alpha
-from caecodec.image.image_files import open_image, save_image
+from caecodec.image.image_files import open_image
 from caecodec.image.picture import take_apart
 from caecodec.weights.storage import load_weights, save_weights
 
@@ -64,26 +64,6 @@ def test_alpha_with_a_chunk_that_ends_early_is_refused() -> None:
 def test_damaged_images_are_refused_as_images(data: bytes) -> None:
     with pytest.raises(ImageError):
         take_apart(open_image(io.BytesIO(data), "damaged"))
-
-
-@pytest.mark.parametrize(
-    ("image_format", "metadata"),
-    [
-        ("PNG", {"xmp": b"\xff\xfe not UTF-8"}),
-        ("TIFF", {"exif": b"no Exif"}),
-        ("AVIF", {"exif": b"no Exif"}),
-        ("AVIF", {"exif": b"II*\0\x08"}),
-        ("JPEG", {"exif": bytes(70_000)}),
-    ],
-    ids=str,
-)
-def test_metadata_that_a_format_cannot_hold_is_an_error_of_that_format(
-    image_format: str, metadata: dict[str, bytes]
-) -> None:
-    image = Image.new("RGB", (3, 2))
-    image.info.update(metadata)
-    with pytest.raises(ImageError, match=f"cannot write {image_format}"):
-        save_image(image, io.BytesIO(), image_format)
 
 
 def test_metadata_that_is_lost_with_the_length_of_its_box_is_named(limited: Codec) -> None:

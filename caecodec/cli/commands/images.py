@@ -191,7 +191,7 @@ def decompress(
       caecodec decompress - - --format ppm < photo.cae | display
     """
     from caecodec.cli import coding  # noqa: PLC0415
-    from caecodec.image.image_files import FORMATS  # noqa: PLC0415
+    from caecodec.image.saving import FORMATS  # noqa: PLC0415
 
     suffix = f".{output_format}" if output_format else None
     options = coding.Decompressing(

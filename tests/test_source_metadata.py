@@ -1,0 +1,416 @@
+"""What an image file holds beside its pixels is stored, or named as not stored."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, PngImagePlugin, features
+
+from caecodec.image.image_files import read_image
+from caecodec.image.metadata import metadata_of
+from caecodec.image.picture import take_apart
+
+RGB = Image.fromarray(np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3))
+GRAY = RGB.convert("L")
+PACKET = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="image/x"/>'
+    b"</rdf:RDF></x:xmpmeta>"
+)
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def exif_of(**fields: object) -> bytes:
+    exif = Image.Exif()
+    exif[271], exif[274] = "Maker", 6
+    for tag, value in fields.items():
+        exif[int(tag.removeprefix("t"))] = value
+    return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def saved(image: Image.Image, image_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def kept_of(data: bytes) -> dict[str, bytes]:
+    image, _ = read_image(io.BytesIO(data), "x")
+    kept = take_apart(image).metadata
+    assert kept == take_apart(Image.open(io.BytesIO(data))).metadata  # of a lazy image, too
+    return kept
+
+
+def left_of(data: bytes) -> tuple[str, ...]:
+    return read_image(io.BytesIO(data), "x")[1]
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    end = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + end
+
+
+def png_with(*chunks: tuple[bytes, bytes], image: Image.Image = RGB, at_end: bool = False) -> bytes:
+    data = saved(image, "PNG")
+    place = len(data) - 12 if at_end else 33
+    extra = b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+    return data[:place] + extra + data[place:]
+
+
+def jpeg_with(*segments: tuple[int, bytes], tail: bytes = b"") -> bytes:
+    data = saved(RGB, "JPEG")
+    extra = b"".join(
+        bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+        for marker, content in segments
+    )
+    return data[:2] + extra + data[2:] + tail
+
+
+def extended(main: bytes, extension: bytes, *, parts: int, guid: bytes = b"A" * 32) -> bytes:
+    main = main.replace(
+        b'dc:format="image/x"',
+        b'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="' + guid + b'"',
+    )
+    size = -(-len(extension) // parts)
+    pieces = [
+        (0xE1, b"http://ns.adobe.com/xmp/extension/\0" + guid
+         + struct.pack(">II", len(extension), at) + extension[at : at + size])
+        for at in range(0, len(extension), size)
+    ]  # fmt: skip
+    return jpeg_with((0xE1, b"http://ns.adobe.com/xap/1.0/\0" + main), *reversed(pieces))
+
+
+def test_exif_of_a_tiff_is_kept_without_the_fields_of_its_structure() -> None:
+    exif = Image.Exif()
+    exif.load(exif_of(t306="2026:01:02 03:04:05"))
+    exif[34853] = {1: "N"}
+    exif[34665] = {37500: b"maker's notes"}
+    kept = Image.Exif()
+    kept.load(kept_of(saved(RGB, "TIFF", exif=exif.tobytes()))["exif"])
+    assert kept[271] == "Maker"
+    assert kept[306] == "2026:01:02 03:04:05"
+    assert kept.get_ifd(34853)[1] == "N"
+    assert kept.get_ifd(34665)[37500] == b"maker's notes"
+    assert not {254, 256, 257, 258, 259, 262, 273, 277, 278, 279} & set(kept)
+
+
+def test_a_tiff_is_stored_upright_as_pillow_loads_it() -> None:
+    exif = Image.Exif()
+    exif[274], exif[271] = 6, "Maker"
+    data = saved(RGB, "TIFF", exif=exif)
+    kept = Image.Exif()
+    kept.load(kept_of(data)["exif"])
+    assert read_image(io.BytesIO(data), "x")[0].size == (8, 12)
+    assert 274 not in kept
+
+
+def test_other_fields_of_a_tiff_are_named() -> None:
+    data = saved(RGB, "TIFF", tiffinfo={33723: b"\x1c\2\5\0\3abc", 34377: b"8BIM", 700: PACKET})
+    assert left_of(data) == ("Photoshop resources", "IPTC")
+    assert kept_of(data)["xmp"] == PACKET
+
+
+@pytest.mark.parametrize("kind", ["exif", "APP1"])
+@pytest.mark.parametrize("at_end", [False, True])
+def test_exif_in_text_of_a_png_is_kept(kind: str, at_end: bool) -> None:
+    block = b"Exif\0\0" + exif_of()
+    text = f"\nexif\n{len(block):8}\n{block.hex()}\n".encode()
+    content = f"Raw profile type {kind}".encode() + b"\0\0" + zlib.compress(text)
+    data = png_with((b"zTXt", content), at_end=at_end)
+    assert kept_of(data)["exif"] == exif_of()
+    assert not left_of(data)
+
+
+def test_other_profiles_in_text_of_a_png_are_kept_or_named() -> None:
+    def raw(kind: str, block: bytes) -> tuple[bytes, bytes]:
+        text = f"\n{kind}\n{len(block):8}\n{block.hex()}\n".encode()
+        return b"tEXt", f"Raw profile type {kind}".encode() + b"\0" + text
+
+    data = png_with(raw("xmp", PACKET), raw("icc", PROFILE), raw("iptc", b"\x1c\2"))
+    assert kept_of(data) == {"xmp": PACKET, "icc_profile": PROFILE}
+    assert left_of(data) == ("IPTC",)
+
+
+def test_text_and_other_chunks_of_a_png_are_named() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Author", "A")
+    text.add_itxt("Title", "é", zip=True)
+    data = saved(RGB, "PNG", pnginfo=text)
+    assert left_of(data) == ("text (Author, Title)",)
+    assert left_of(png_with((b"tIME", bytes(7)), (b"iDOT", b"x"))) == ("PNG chunks tIME",)
+    assert left_of(png_with(at_end=True) + b"tail") == ("4 bytes after the image",)
+    assert left_of(png_with((b"pHYs", struct.pack(">IIB", 2, 1, 0)))) == ("pixels of 2:1",)
+
+
+CHRM_P3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+CHRM_SRGB = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [(b"gAMA", struct.pack(">I", 45455))],
+        [(b"gAMA", struct.pack(">I", 45455)), (b"cHRM", CHRM_SRGB)],
+        [(b"gAMA", struct.pack(">I", 100000)), (b"sRGB", b"\0")],
+        [(b"cICP", bytes([1, 13, 0, 1]))],
+    ],
+)
+def test_colours_of_srgb_need_no_profile(chunks: list[tuple[bytes, bytes]]) -> None:
+    assert kept_of(png_with(*chunks)) == {}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "level", "expected"),
+    [
+        ([(b"gAMA", struct.pack(">I", 100000))], (55, 55, 55), (128, 128, 128)),
+        ([(b"cHRM", CHRM_P3)], (200, 100, 100), (215, 93, 97)),
+        ([(b"cICP", bytes([12, 13, 0, 1]))], (200, 100, 100), (215, 93, 97)),
+    ],
+)
+def test_colour_chunks_of_a_png_become_a_profile_of_the_same_colours(
+    chunks: list[tuple[bytes, bytes]], level: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    profile = kept_of(png_with(*chunks))["icc_profile"]
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    srgb = ImageCms.createProfile("sRGB")
+    shown = ImageCms.profileToProfile(
+        Image.new("RGB", (1, 1), level), source, srgb, outputMode="RGB",
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )  # fmt: skip
+    assert np.abs(np.subtract(shown.getpixel((0, 0)), expected)).max() <= 2
+
+
+def test_colours_that_no_profile_holds_are_named() -> None:
+    assert left_of(png_with((b"cICP", bytes([9, 16, 0, 1])))) == (
+        "colours of code points 9, 16 (cICP)",
+    )
+    flat = struct.pack(">8I", 31270, 32900, *[30000, 30000] * 3)
+    assert left_of(png_with((b"cHRM", flat))) == ("colours that nothing can have (gAMA, cHRM)",)
+
+
+def test_a_gray_image_gets_a_gray_profile() -> None:
+    data = png_with((b"gAMA", struct.pack(">I", 100000)), image=GRAY)
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(kept_of(data)["icc_profile"]))
+    assert profile.profile.xcolor_space.strip() == "GRAY"
+
+
+def test_a_profile_in_a_png_goes_before_its_chromaticities() -> None:
+    data = saved(RGB, "PNG", icc_profile=PROFILE)
+    assert kept_of(data[:33] + chunk(b"cHRM", CHRM_P3) + data[33:]) == {"icc_profile": PROFILE}
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_extended_xmp_is_kept_whole(parts: int) -> None:
+    big = PACKET.replace(b'dc:format="image/x"', b'dc:source="' + b"y" * 70_000 + b'"')
+    whole = kept_of(extended(PACKET, big, parts=max(parts, 2)))["xmp"]
+    image = Image.new("L", (1, 1))
+    image.info["xmp"] = whole
+    assert b"y" * 70_000 in whole
+    assert b"HasExtendedXMP" not in whole
+    assert whole.count(b"<rdf:RDF") == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(struct.pack(">II", 1000, 0), struct.pack(">II", 1001, 0)),
+        lambda data: data.replace(b"y" * 20 + b'"', b"y" * 20 + b"<"),
+        lambda data: data.replace(b'HasExtendedXMP="A', b'HasExtendedXMP="B'),
+    ],
+)
+def test_extended_xmp_that_is_damaged_is_named(damage: Callable[[bytes], bytes]) -> None:
+    extension = PACKET.replace(b'dc:format="image/x"', b'dc:source="' + b"y" * 600 + b'"')
+    extension = extension[:-9] + b" " * (1000 - len(extension)) + extension[-9:]
+    data = damage(extended(PACKET, extension, parts=1))
+    assert left_of(data) == ("extended XMP",)
+    assert b"xpacket" not in kept_of(data)["xmp"]
+
+
+def test_other_segments_of_a_jpeg_are_named() -> None:
+    iptc = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\4\x1c\2\5\0"
+    data = jpeg_with((0xED, iptc), (0xFE, b"hello"), (0xEB, b"JP\0\1c2pa"), (0xEC, b"odd"))
+    assert left_of(data) == ("a comment", "content credentials (JUMBF)", "segment APP12", "IPTC")
+
+
+def test_what_follows_a_jpeg_is_named() -> None:
+    assert left_of(jpeg_with(tail=b"\0\0\0\x18ftypmp42" + bytes(90))) == (
+        "a video after the image",
+    )
+    assert left_of(jpeg_with(tail=saved(RGB, "JPEG"))) == ("another picture after the image",)
+    assert left_of(jpeg_with(tail=b"x" * 2000)) == ("2,000 bytes after the image",)
+    assert left_of(jpeg_with(tail=bytes(2000))) == ()
+
+
+def test_a_gain_map_is_named() -> None:
+    packet = PACKET.replace(
+        b'dc:format="image/x"',
+        b'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"',
+    )
+    data = jpeg_with((0xE1, b"http://ns.adobe.com/xap/1.0/\0" + packet), tail=saved(RGB, "JPEG"))
+    assert left_of(data) == ("an HDR gain map",)
+
+
+def test_further_pictures_of_a_file_are_counted() -> None:
+    frames = {"save_all": True, "append_images": [RGB, RGB]}
+    assert left_of(saved(RGB, "MPO", **frames)) == ("2 more pictures",)
+    assert left_of(saved(Image.new("RGB", (48, 48)), "ICO")) == ("3 more pictures",)
+
+
+def test_a_resolution_is_kept_as_exif() -> None:
+    for data in (
+        saved(RGB, "PNG", dpi=(300, 300)),
+        saved(RGB, "BMP", dpi=(300, 300)),
+        saved(RGB, "JPEG", dpi=(300, 300)),
+        saved(RGB, "TIFF", dpi=(300, 300)),
+    ):
+        exif = Image.Exif()
+        exif.load(kept_of(data)["exif"])
+        assert (round(exif[282]), round(exif[283]), exif[296]) == (300, 300, 2)
+        assert not left_of(data)
+
+
+def test_a_resolution_that_says_nothing_is_not_kept() -> None:
+    assert kept_of(saved(RGB, "PNG", dpi=(72, 72))) == {}
+    assert kept_of(saved(RGB, "JPEG")) == {}
+
+
+def test_a_resolution_beside_exif_without_one_is_named() -> None:
+    data = saved(RGB, "PNG", dpi=(300, 300), exif=exif_of())
+    assert left_of(data) == ("300 dpi",)
+
+
+def jp2_with(*extra: tuple[bytes, bytes]) -> bytes:
+    data = saved(RGB, "JPEG2000", irreversible=False)
+    place = data.index(b"jp2c") - 4
+    return data[:place] + b"".join(
+        struct.pack(">I", 8 + len(content)) + kind + content for kind, content in extra
+    ) + data[place:]  # fmt: skip
+
+
+def test_boxes_of_a_jpeg_2000_are_kept_or_named() -> None:
+    xmp = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + PACKET
+    data = jp2_with((b"uuid", b"JpgTiffExif->JP2" + exif_of()), (b"uuid", xmp), (b"xml ", b"<a/>"))
+    assert kept_of(data) == {"exif": exif_of(), "xmp": PACKET}
+    assert left_of(data) == ("XML",)
+
+
+def test_the_profile_of_a_jpeg_2000_is_kept() -> None:
+    data = saved(RGB, "JPEG2000", irreversible=False)
+    place = data.index(b"colr") - 4
+    (length,) = struct.unpack_from(">I", data, place)
+    header = data.index(b"jp2h") - 4
+    (outer,) = struct.unpack_from(">I", data, header)
+    box = struct.pack(">I", 11 + len(PROFILE)) + b"colr\2\0\0" + PROFILE
+    grown = struct.pack(">I", outer + len(box) - length) + data[header + 4 : place] + box
+    assert kept_of(data[:header] + grown + data[place + length :]) == {"icc_profile": PROFILE}
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_colours_by_number_of_an_avif_become_a_profile() -> None:
+    data = saved(RGB, "AVIF")
+    place = data.index(b"nclx") + 4
+    assert kept_of(data) == {}
+    wide = data[:place] + struct.pack(">HH", 12, 13) + data[place + 4 :]
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(kept_of(wide)["icc_profile"]))
+    assert profile.profile.red_primary[1][0] == pytest.approx(0.680, abs=0.01)
+    bright = data[:place] + struct.pack(">HH", 9, 16) + data[place + 4 :]
+    assert left_of(bright) == ("colours of code points 9, 16 (nclx)",)
+
+
+def gif_with(label: int, *blocks: bytes) -> bytes:
+    data = saved(GRAY, "GIF")
+    body = b"".join(bytes([len(block)]) + block for block in blocks)
+    return data[:-1] + bytes([0x21, label]) + body + b"\0" + data[-1:]
+
+
+def test_extensions_of_a_gif_are_kept_or_named() -> None:
+    trailer = b"\1" + bytes(range(255, -1, -1))
+    xmp = saved(GRAY, "GIF")[:-1] + b"!\xff\x0bXMP DataXMP" + PACKET + trailer + b"\0;"
+    assert kept_of(xmp) == {"xmp": PACKET}
+    pieces = [PROFILE[at : at + 255] for at in range(0, len(PROFILE), 255)]
+    assert kept_of(gif_with(0xFF, b"ICCRGBG1012", *pieces)) == {"icc_profile": PROFILE}
+    assert left_of(saved(GRAY, "GIF", comment=b"hello")) == ("a comment",)
+    assert left_of(gif_with(0xFF, b"MAGPIE 1.00", b"x")) == ("data of MAGPIE 1.00",)
+
+
+def bmp_with(space: bytes, fields: bytes = bytes(48), profile: bytes = b"") -> bytes:
+    pixels = saved(RGB, "BMP")[54:]
+    start = 14 + 124 + len(profile)
+    tail = struct.pack("<4I", 4, 124 if profile else 0, len(profile), 0)
+    header = struct.pack("<IiiHHIIiiII", 124, 12, 8, 1, 24, 0, len(pixels), 0, 0, 0, 0)
+    header += bytes(16) + space[::-1] + fields + tail
+    front = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start)
+    return front + header + profile + pixels
+
+
+def test_colours_of_a_bmp_are_kept_or_named() -> None:
+    assert kept_of(bmp_with(b"sRGB")) == {}
+    assert kept_of(bmp_with(b"MBED", profile=PROFILE)) == {"icc_profile": PROFILE}
+    assert left_of(bmp_with(b"LINK")) == ("a link to an ICC profile",)
+    points = [round(value * 2**30) for value in (0.49, 0.23, 0, 0.26, 0.69, 0.05, 0.2, 0.08, 1.04)]
+    wide = struct.pack("<9i3I", *points, *[round(2.2 * 2**16)] * 3)
+    assert list(kept_of(bmp_with(bytes(4), wide))) == ["icc_profile"]
+
+
+def test_chunks_of_other_formats_are_named() -> None:
+    webp = saved(RGB, "WEBP", exif=exif_of())
+    grown = webp + b"C2PA\4\0\0\0abcd"
+    assert left_of(b"RIFF" + struct.pack("<I", len(grown) - 8) + grown[8:]) == ("a chunk C2PA",)
+    assert left_of(b"P6 # hello\n12 8\n255\n" + RGB.tobytes()) == ("a comment",)
+    tga = saved(RGB, "TGA")[:-26] + struct.pack("<II", 9, 0) + b"TRUEVISION-XFILE.\0"
+    assert left_of(tga) == ("the extension area",)
+
+
+def psd_with(*resources: tuple[int, bytes]) -> bytes:
+    block = b"".join(
+        b"8BIM" + struct.pack(">HHI", number, 0, len(data)) + data + bytes(len(data) % 2)
+        for number, data in resources
+    )
+    planes = np.asarray(RGB).transpose(2, 0, 1).tobytes()
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 8, 12, 8, 3) + bytes(4)
+    return head + struct.pack(">I", len(block)) + block + bytes(4) + b"\0\0" + planes
+
+
+def test_resources_of_a_psd_are_kept_or_named() -> None:
+    data = psd_with((1058, exif_of()), (1060, PACKET), (1039, PROFILE), (1028, b"\x1c\2"))
+    assert kept_of(data) == {"exif": exif_of(), "xmp": PACKET, "icc_profile": PROFILE}
+    assert left_of(data) == ("IPTC",)
+
+
+def test_metadata_never_stops_pixels() -> None:
+    """Mutants of files full of metadata: what Pillow opens is read."""
+    random = np.random.default_rng(7)
+    xmp = {"xmp": PACKET, "exif": exif_of(), "icc_profile": PROFILE}
+    sources = [saved(RGB, kind, **xmp) for kind in ("JPEG", "PNG", "WEBP", "TIFF")]
+    sources += [psd_with((1058, exif_of())), gif_with(0xFF, b"ICCRGBG1012", b"x"), jp2_with()]
+    sources += [extended(PACKET, PACKET, parts=2), bmp_with(b"MBED", profile=PROFILE)]
+    opened = 0
+    for _ in range(60):
+        for data in sources:
+            mutant = bytearray(data)
+            for place in random.integers(0, len(data), 3):
+                mutant[place] = random.integers(256)
+            try:
+                image = Image.open(io.BytesIO(mutant))
+            except Exception:  # noqa: BLE001 - Pillow refuses it
+                continue
+            metadata_of(image)
+            opened += 1
+    assert opened > 200
+
+
+def test_primaries_of_a_tiff_become_a_profile() -> None:
+    wide = {318: (0.3127, 0.3290), 319: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06)}
+    assert list(kept_of(saved(RGB, "TIFF", tiffinfo=wide))) == ["icc_profile"]
+    same = {318: (0.3127, 0.3290), 319: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)}
+    assert kept_of(saved(RGB, "TIFF", tiffinfo=same)) == {}
