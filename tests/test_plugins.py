@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import struct
-import struct
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
@@ -18,7 +17,9 @@ from PIL import Image
 from test_cli import MODEL, run
 
 from caecodec.errors import ImageError
-from caecodec.image.image_files import image_suffixes, open_image
+from caecodec.image.image_files import image_suffixes, open_image, read_image
+from caecodec.image.metadata import metadata_of
+from caecodec.image.picture import take_apart
 from caecodec.image.plugins import PLUGINS, missing_plugins
 
 HEIC = b"\0\0\0\x18ftypheic"
@@ -114,6 +115,15 @@ def test_a_heic_of_10_bits_is_refused_though_its_plugin_would_cut_it() -> None:
         open_image(io.BytesIO(data), "deep.heic")
 
 
+def test_the_maps_that_belong_to_a_heic_picture_are_named() -> None:
+    image = Image.new("RGB", (4, 4))
+    image.format = "HEIF"
+    image.info |= {"depth_images": [object()], "aux": {"urn:other": [4, 5]}}
+    assert metadata_of(image).left == ("a depth map", "auxiliary pictures")
+    image.info |= {"depth_images": [], "aux": {}, "chroma": 420, "tiling": {"tile_size": 512}}
+    assert metadata_of(image).left == ()
+
+
 def test_real_plugins_read_what_they_write(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     pytest.importorskip("pillow_jxl")
@@ -121,8 +131,15 @@ def test_real_plugins_read_what_they_write(tmp_path: Path) -> None:
     pixels = np.full((8, 8, 3), 90, np.uint8)
     for name in ("a.heic", "a.jxl"):
         Image.fromarray(pixels).save(tmp_path / name)
-        image = open_image(tmp_path / name, name)
+        image, left = read_image(tmp_path / name, name)
+        assert left == ()
         assert np.abs(np.array(image).astype(int) - pixels).max() <= 3
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "b.jxl", use_container=True, xmp=b"<x/>", jumb=b"jumb")
+    stored, left = read_image(tmp_path / "b.jxl", "b.jxl")
+    assert stored.info["xmp"] == b"<x/>"
+    assert left == ("JUMBF metadata",)
+    assert take_apart(stored).metadata["xmp"] == b"<x/>"
     deep = pillow_heif.from_bytes("RGB;16", (8, 8), bytes(8 * 8 * 6))
     deep.save(tmp_path / "deep.heic")
     with pytest.raises(ImageError, match=r"^10 bits"):

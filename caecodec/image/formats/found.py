@@ -11,12 +11,15 @@ from PIL import Image
 _MODULES = {
     "PNG": "png",
     **dict.fromkeys(("JPEG", "MPO"), "jpeg"),
-    **dict.fromkeys(("AVIF", "HEIF", "JPEG2000"), "iso_media"),
+    **dict.fromkeys(("AVIF", "HEIF", "JPEG2000", "JXL"), "iso_media"),
     "TIFF": "tiff",
     "GIF": "gif",
     **dict.fromkeys(("BMP", "DIB", "DDS", "FITS", "PCD", "PPM", "PSD", "TGA", "WEBP"), "others"),
 }
 """Pillow's name of a format -> the module here whose `read` knows it."""
+
+_WITHOUT_TILES = {"WEBP", "HEIF", "JXL"}
+"""Formats whose readers do not tell Pillow where the pixels are."""
 
 
 @dataclasses.dataclass
@@ -41,7 +44,7 @@ def find_in(image: Image.Image) -> Found:
     Whatever is wrong with what it holds, its pixels can still be read: nothing is raised.
     """
     file: IO[bytes] | None = getattr(image, "fp", None)
-    is_open = getattr(image, "tile", None) or image.format == "WEBP"  # which shows no tile yet
+    is_open = getattr(image, "tile", None) or image.format in _WITHOUT_TILES
     if file is None or not is_open or image.format not in _MODULES:
         return Found()
     module = importlib.import_module(f"caecodec.image.formats.{_MODULES[image.format]}")

@@ -1,4 +1,4 @@
-"""AVIF, HEIF and JPEG 2000: colours by number, and the boxes of metadata that Pillow skips."""
+"""Files of boxes, AVIF, HEIF, JPEG 2000, JPEG XL: colours by number, metadata that Pillow skips."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ def read(image: Image.Image, file: IO[bytes], found: Found) -> None:
     """Add to `found` what a file of boxes holds."""
     if image.format == "JPEG2000":
         _read_jpeg2000(file, found)
+        return
+    if image.format == "JXL":
+        _read_jxl(file, found)
         return
     for kind, first, last in properties(file):
         if kind == b"colr" and last - first >= 8:
@@ -75,6 +78,21 @@ def _read_jpeg2000(file: IO[bytes], found: Found) -> None:
         elif kind not in _STRUCTURE:
             others[f"JPEG 2000 boxes {kind.decode('latin-1').strip()}"] = None
     found.left += others
+
+
+def _read_jxl(file: IO[bytes], found: Found) -> None:
+    file.seek(4)
+    if file.read(4) != b"JXL ":  # a codestream alone, or its pixels, once they are loaded
+        return
+    for kind, first, last in boxes(file, 0, file.seek(0, 2)):
+        file.seek(first)
+        content = file.read(last - first)
+        if kind == b"xml ":
+            found.xmp = content
+        elif kind == b"jumb":
+            found.left.append("JUMBF metadata")
+        elif kind == b"brob":
+            found.left.append(f"compressed metadata ({content[:4].decode('latin-1').strip()})")
 
 
 def _inner_boxes(file: IO[bytes], end: int) -> Iterator[tuple[bytes, int, int]]:
