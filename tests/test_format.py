@@ -187,7 +187,12 @@ def test_limits_are_those_of_the_code() -> None:
 
 def test_box_types_are_those_of_the_code() -> None:
     kinds = re.findall(r"^\| `(.{4})` \| (yes|no)", section(3), flags=re.MULTILINE)
-    assert {kind.encode() for kind, _ in kinds} == {b"TILE", b"ALPH", *METADATA_BOXES.values()}
+    assert {kind.encode() for kind, _ in kinds} == {
+        b"TILE",
+        b"PIXL",
+        b"ALPH",
+        *METADATA_BOXES.values(),
+    }
     assert all((critical == "no") == kind[0].islower() for kind, critical in kinds)
 
 

@@ -121,6 +121,18 @@ class Codec:
         """
         return self.start(image).compress(quality, effort=effort, on_progress=on_progress)
 
+    def compress_losslessly(
+        self, image: ImageLike, *, on_progress: Progress | None = None
+    ) -> bytes:
+        """Return the bytes of a `.cae` file that gives back every level of the image.
+
+        Those under transparent pixels, too. The arguments are those of `compress`.
+
+        Raises:
+            ImageError, LimitExceededError: as `compress`.
+        """
+        return self.start(image).compress_losslessly(on_progress)
+
     def start(self, image: ImageLike, *, keep_stems: bool = False) -> Compression:
         """Return an image on its way to files of one or, with `keep_stems`, several qualities."""
         use_one_thread_if_forked()

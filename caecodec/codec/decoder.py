@@ -20,6 +20,8 @@ from caecodec.errors import DesyncError, FormatError
 from caecodec.format.container import Container
 from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.grid import Region
+from caecodec.format.lossless import LosslessBlocks
+from caecodec.image.lossless import Mask, decode_pixels, mask_of
 from caecodec.image.picture import Pixels
 from caecodec.nn.inference import FrozenModel
 
@@ -65,6 +67,7 @@ class Decompression:
         self._model = model.at(container.header.quality_units)
         self._grid = container.header.grid.at(model.stride)
         self._lost = lost
+        self._shown: dict[int, tuple[Mask, Pixels]] = {}
         channels = model.config.latent_channels
         self._mosaic = Mosaic(self._grid, channels, margin=model.synthesis_halo)
 
@@ -76,6 +79,8 @@ class Decompression:
         """
         tile, region = self._container.tiles[number], self._grid.tile_at(number)
         sides = region.height, region.width
+        if not tile.has_symbols:
+            return self._no_symbols()
         try:
             decoder = self._coder.decoder(tile.payload)
             shape = self._hyper_shape(sides)
@@ -92,6 +97,11 @@ class Decompression:
             )
         return TileSymbols(z, torch.from_numpy(y_symbols).reshape(indexes.shape), indexes)
 
+    def _no_symbols(self) -> TileSymbols:
+        config = self._model.model.config
+        nothing = torch.zeros((config.latent_channels, 0, 0), dtype=torch.int64)
+        return TileSymbols(nothing.new_zeros(self._hyper_shape((0, 0))), nothing, nothing)
+
     def check_tiles_without_positions(self) -> None:
         """Check the payloads that no window needs. FORMAT.md section 5.
 
@@ -106,6 +116,11 @@ class Decompression:
         """Return y_hat (1, M, h, w) of a region in latent positions, decoding what it needs."""
         return self._mosaic.cut(region, self._tile_latent)
 
+    def region(self, window: Region) -> Pixels:
+        """Return the colour of a window, in pixels: (h, w), or (h, w, 3)."""
+        lines = [color for _, color in self.lines(window)]
+        return np.concatenate(lines, axis=1 if self._grid.is_wide else 0)
+
     def lines(
         self, window: Region, on_progress: Progress | None = None
     ) -> Iterator[tuple[Region, Pixels]]:
@@ -115,6 +130,9 @@ class Decompression:
             window: in pixels.
             on_progress: called with the part that is done, 0 to 1.
         """
+        if self._is_lossless(window):
+            yield from self._lossless_lines(window, on_progress)
+            return
         pieces = self._pieces(window, on_progress)
         piece, levels = next(pieces)
         for line in with_trims(self._grid.lines(window)):
@@ -128,6 +146,7 @@ class Decompression:
                 if not missing:
                     break
                 piece, levels = next(pieces)
+            self._put_lossless(color, line)
             self._blank_lost(color, line)
             yield line, color
 
@@ -143,6 +162,50 @@ class Decompression:
                 on_progress(done / window.area)
             yield part, to_uint8(x_hat, is_gray=self.mode.is_gray)
 
+    def _is_lossless(self, window: Region) -> bool:
+        """Whether no pixel of a window needs a latent."""
+        numbers = set(self._grid.at(1).overlapping(window))
+        tiles = (self._container.tiles[number] for number in numbers)
+        return not numbers & self._lost and all(tile.is_lossless for tile in tiles)
+
+    def _lossless_lines(
+        self, window: Region, on_progress: Progress | None
+    ) -> Iterator[tuple[Region, Pixels]]:
+        done = 0
+        for line in self._grid.lines(window):
+            channels = () if self.mode.is_gray else (3,)
+            color = np.empty((line.height, line.width, *channels), dtype=np.uint8)
+            self._put_lossless(color, line)
+            yield line, color
+            done += line.area
+            if on_progress:
+                on_progress(done / window.area)
+
+    def _put_lossless(self, color: Pixels, line: Region) -> None:
+        """Put the lossless blocks of a line in place."""
+        squares = self._grid.at(1)
+        shown = {}
+        for number in squares.overlapping(line):
+            blocks = self._container.tiles[number].lossless
+            if blocks is None or number in self._lost:
+                continue
+            tile = squares.tile_at(number)
+            shown[number] = self._shown.get(number) or self._decoded(number, blocks, tile)
+            mask, levels = shown[number]
+            common = tile.common(line)
+            here, there = common.within(line), common.within(tile)
+            part = color[here.rows, here.columns]
+            chosen = mask[there.rows, there.columns]
+            part[chosen] = levels[there.rows, there.columns][chosen]
+        self._shown = shown  # the next line may need them, no later one
+
+    def _decoded(self, number: int, blocks: LosslessBlocks, tile: Region) -> tuple[Mask, Pixels]:
+        try:
+            levels = decode_pixels(blocks.image, tile.height, tile.width, is_gray=self.mode.is_gray)
+        except FormatError as error:
+            raise FormatError(f"tile {number}: {error}") from error
+        return mask_of(blocks, tile), levels
+
     def _blank_lost(self, color: Pixels, line: Region) -> None:
         squares = self._grid.at(1)
         for number in self._lost.intersection(squares.overlapping(line)):
@@ -151,6 +214,8 @@ class Decompression:
 
     def _tile_latent(self, number: int) -> Tensor | None:
         if number in self._lost:
+            return None
+        if not self._container.tiles[number].has_symbols:
             return None
         symbols = self.symbols(number)
         return self._model.dequantize(symbols.y, symbols.z)

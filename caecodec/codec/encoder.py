@@ -6,8 +6,11 @@ file <- pack <- payload <- entropy_encode <- symbols <- quantize <- y <- analyze
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
@@ -15,7 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from caecodec.codec.decoder import Decompression
 from caecodec.codec.latents import Mosaic
+from caecodec.codec.lossless import BlockChoice, neighbours, surrounded
 from caecodec.codec.memory import with_trims
 from caecodec.codec.search import (
     Effort,
@@ -27,12 +32,12 @@ from caecodec.codec.search import (
     effort_level,
 )
 from caecodec.codec.tensors import flat, symbols_crc, to_unit
-from caecodec.config import DEFAULT_EFFORT, Progress
+from caecodec.config import DEFAULT_EFFORT, MAX_QUALITY, Progress
 from caecodec.errors import ImageError
 from caecodec.format.constants import SIZE_LIMIT, quality_to_units
 from caecodec.format.container import Container, Header, Tile, check_size, pack
 from caecodec.format.entropy_coder import EntropyCoder
-from caecodec.format.grid import Region
+from caecodec.format.grid import Region, TileGrid
 from caecodec.format.tables import IntArray
 from caecodec.image.alpha import encode_alpha
 from caecodec.image.picture import ImageLike, Picture, take_apart
@@ -96,7 +101,7 @@ class Compression:
     def __init__(
         self,
         setup: EncoderSetup,
-        image: ImageLike,
+        image: ImageLike | Picture,
         *,
         size_limit: int = SIZE_LIMIT,
         keep_stems: bool = False,
@@ -108,14 +113,20 @@ class Compression:
             LimitExceededError: more pixels than `size_limit`.
         """
         self.setup = setup
-        self.picture = take_apart(image)
+        self.size_limit = size_limit
+        self.picture = image if isinstance(image, Picture) else take_apart(image)
         whole = self.picture.whole
         check_size(whole.width, whole.height, size_limit)
         check_color(setup.model, self.picture)
-        alpha = self.picture.alpha
-        self._alpha = None if alpha is None else encode_alpha(alpha)
         is_kept = keep_stems and whole.width * whole.height <= MAX_STEM_PIXELS
         self._stems: dict[Region, Tensor] | None = {} if is_kept else None
+        grid = TileGrid(whole.width, whole.height, setup.tile_size, stride=1)
+        self._choice = BlockChoice(self.picture, grid)
+
+    @functools.cached_property
+    def _alpha(self) -> bytes | None:
+        alpha = self.picture.alpha
+        return None if alpha is None else encode_alpha(alpha)
 
     @torch.no_grad()
     def compress(
@@ -123,12 +134,74 @@ class Compression:
     ) -> bytes:
         """Return the bytes of a `.cae` file; see `Codec.compress`."""
         encoding = self.at(quality)
-        tiles: dict[int, Tile] = {}
-        for number, sections in encoding.tiles(effort_level(effort), on_progress):
+        level = effort_level(effort)
+        tiles = self.coded(encoding, level, on_progress)
+        return self._packed(encoding.header, self._with_lossless_blocks(encoding, level, tiles))
+
+    def compress_losslessly(self, on_progress: Progress | None = None) -> bytes:
+        """Return the bytes of a file that holds every pixel as it is; its quality says 100."""
+        header = self.at(MAX_QUALITY).header
+        tiles = {}
+        for number in range(len(header.grid)):
+            tiles[number] = Tile(0, b"", self._choice.whole(number))
+            if on_progress:
+                on_progress((number + 1) / len(header.grid))
+        return self._packed(header, tiles)
+
+    def coded(
+        self,
+        encoding: CompressionAtQuality,
+        level: Effort,
+        on_progress: Progress | None = None,
+        only: AbstractSet[int] | None = None,
+    ) -> dict[int, Tile]:
+        """Return the tiles without lossless blocks, all or only some."""
+        tiles = {}
+        for number, sections in encoding.tiles(level, on_progress, only):
             payload = self.setup.coder.entropy_encode(sections)
             tiles[number] = Tile(symbols_crc(*(symbols for symbols, _ in sections)), payload)
+        return tiles
+
+    def _packed(self, header: Header, tiles: Mapping[int, Tile]) -> bytes:
+        return pack(self._container(header, tiles))
+
+    def _container(self, header: Header, tiles: Mapping[int, Tile]) -> Container:
         in_order = tuple(tiles[number] for number in range(len(tiles)))
-        return pack(Container(encoding.header, in_order, self._alpha, self.picture.metadata))
+        return Container(header, in_order, self._alpha, self.picture.metadata)
+
+    def _with_lossless_blocks(
+        self, encoding: CompressionAtQuality, level: Effort, plain: dict[int, Tile]
+    ) -> dict[int, Tile]:
+        """Return the tiles with lossless blocks where these pay.
+
+        Latents of those tiles, and of the tiles around them, are made again, from the picture with
+        the blocks filled in; a tile that is lossless up to the tiles around it has none.
+        """
+        choice, units = self._choice, encoding.header.quality_units
+        decoded = Decompression(
+            self.setup.model, self.setup.coder, self._container(encoding.header, plain)
+        )
+        candidates = choice.candidates(plain, units, decoded.region)
+        if not candidates:
+            return plain
+        masks = {number: candidate.mask for number, candidate in candidates.items()}
+        seen = Compression(self.setup, choice.filled_picture(masks), size_limit=self.size_limit)
+        code = partial(seen.coded, seen.at(encoding.header.quality), level)
+        near = {beside for number in masks for beside in neighbours(number, choice.grid)}
+        whole = {number for number, mask in masks.items() if mask.all()}
+        coded = code(only=near - surrounded(whole, choice.grid))
+        tiles = plain | coded
+        for number, candidate in candidates.items():
+            ways = [choice.blocks(number, candidate.mask), choice.whole(number)]
+            options = [plain[number], *(replace(tiles[number], lossless=way) for way in ways)]
+            tiles[number] = min(options, key=candidate.cost)
+        whole = {number for number, tile in tiles.items() if tile.is_lossless}
+        bare = surrounded(whole, choice.grid)
+        for number, tile in code(only=whole - bare - coded.keys()).items():
+            tiles[number] = replace(tile, lossless=tiles[number].lossless)
+        for number in bare:
+            tiles[number] = Tile(0, b"", tiles[number].lossless)
+        return tiles
 
     @torch.no_grad()
     def symbols(self, quality: float, *, effort: int = DEFAULT_EFFORT) -> Sections:
@@ -178,18 +251,22 @@ class CompressionAtQuality:
         return self._model.latent(self._compression.stem(grown), tile.within(grown))
 
     def tiles(
-        self, level: Effort, on_progress: Progress | None = None
+        self,
+        level: Effort,
+        on_progress: Progress | None = None,
+        only: AbstractSet[int] | None = None,
     ) -> Iterator[tuple[int, Sections]]:
-        """Yield the number and the sections of every tile, in the order of `TileGrid.scan`."""
-        quantized = self._searched(level, on_progress)
+        """Yield number and sections of all tiles, or of some, in the order of `TileGrid.scan`."""
+        numbers = [number for number in self._grid.scan() if only is None or number in only]
+        quantized = self._searched(numbers, level, on_progress)
         if level.num_trials == 1:
-            quantized = ((number, *self._quantized(number, level)) for number in self._grid.scan())
+            quantized = ((number, *self._quantized(number, level)) for number in numbers)
         for count, (number, latent, (symbols, _)) in enumerate(with_trims(quantized), 1):
             z_indexes = self._model.hyper_indexes(latent.z.shape)
             sections = (flat(latent.z), flat(z_indexes)), (flat(symbols), flat(latent.indexes))
             yield number, list(sections)
             if on_progress:
-                on_progress(count / len(self._grid))
+                on_progress(count / len(numbers))
 
     def _quantized(self, number: int, level: Effort) -> tuple[Latent, Quantized]:
         """Quantise one tile without refinement."""
@@ -197,13 +274,13 @@ class CompressionAtQuality:
         return latent, self._setup.search.quantize(self._model, latent, level)
 
     def _searched(
-        self, level: Effort, on_progress: Progress | None
+        self, numbers: Sequence[int], level: Effort, on_progress: Progress | None
     ) -> Iterator[tuple[int, Latent, Quantized]]:
         """Search the best symbols of every tile, next to the best or a draft of the others."""
         model = self._setup.model
         margin = 2 * model.synthesis_halo
         mosaic = Mosaic(self._grid, model.config.latent_channels, margin=margin)
-        done, total = itertools.count(1), level.num_trials * len(self._grid)
+        done, total = itertools.count(1), level.num_trials * len(numbers)
 
         def draft(number: int) -> Tensor:
             return self._quantized(number, level)[1].y_hat
@@ -214,7 +291,7 @@ class CompressionAtQuality:
                 if on_progress:
                     on_progress(next(done) / total)
 
-        for number in self._grid.scan():
+        for number in numbers:
             tile = self._grid.tile_at(number)
             latent = self.latent(tile)
             mosaic.put(number, latent.y)  # needs no draft: every trial puts its own there

@@ -19,6 +19,7 @@ from caecodec.errors import (
 MAX_METADATA = 64 * 2**20
 """Bytes of one metadata box, inflated."""
 TILE_BOX = b"TILE"
+LOSSLESS_BOX = b"PIXL"
 ALPHA_BOX = b"ALPH"
 METADATA_BOXES = {"icc_profile": b"iccp", "exif": b"exif", "xmp": b"xmp "}
 
@@ -79,7 +80,7 @@ def read_metadata(file: IO[bytes], offset: int) -> dict[str, bytes]:
     names = {kind: name for name, kind in METADATA_BOXES.items()}
     while len(frame := file.read(_FRAME.size)) == _FRAME.size:
         kind, length = _FRAME.unpack(frame)
-        if kind == TILE_BOX:
+        if kind in {TILE_BOX, LOSSLESS_BOX}:
             break
         if kind not in names or names[kind] in metadata:
             if kind != ALPHA_BOX:
@@ -134,7 +135,7 @@ def inflate(box: Box) -> bytes:
 
 def skip_unknown(box: Box) -> None:
     """Let an optional box pass; its type starts with a lower-case letter."""
-    if box.kind in {TILE_BOX, ALPHA_BOX, *METADATA_BOXES.values()}:
+    if box.kind in {TILE_BOX, LOSSLESS_BOX, ALPHA_BOX, *METADATA_BOXES.values()}:
         raise FormatError(
             f"box {name_of(box)} at byte {box.offset} is repeated or does not fit the colour mode"
         )

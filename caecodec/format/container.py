@@ -19,6 +19,7 @@ from caecodec.errors import (
 from caecodec.format.boxes import (
     ALPHA_BOX,
     FRAME_BYTES,
+    LOSSLESS_BOX,
     METADATA_BOXES,
     TILE_BOX,
     Box,
@@ -39,6 +40,7 @@ from caecodec.format.constants import (
     Mode,
 )
 from caecodec.format.grid import TileGrid
+from caecodec.format.lossless import LosslessBlocks, unpack_blocks
 
 MAGIC = b"\x89CAE\r\n\x1a\n"
 
@@ -94,10 +96,28 @@ class Header:
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """One tile's payload and the CRC-32 of the symbols that went into it."""
+    """One tile.
+
+    Attributes:
+        symbols_crc: CRC-32 of the symbols that went into the payload.
+        payload: the coded symbols.
+        lossless: the blocks that are stored as they are, if there are any.
+    """
 
     symbols_crc: int
     payload: bytes
+    lossless: LosslessBlocks | None = None
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether all of its pixels are."""
+        blocks = self.lossless
+        return blocks is not None and blocks.num_lossless == blocks.num_blocks
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether it has a latent; one that is lossless as a whole may have none."""
+        return bool(self.payload or self.symbols_crc) or not self.is_lossless
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +145,10 @@ def pack(container: Container) -> bytes:
             parts.append(pack_box(kind, zlib.compress(container.metadata[name], 9)))
     if container.alpha is not None:
         parts.append(pack_box(ALPHA_BOX, container.alpha))
-    parts += [
-        pack_box(TILE_BOX, _TILE.pack(tile.symbols_crc) + tile.payload) for tile in container.tiles
-    ]
+    for tile in container.tiles:
+        if tile.lossless is not None:
+            parts.append(pack_box(LOSSLESS_BOX, tile.lossless.pack()))
+        parts.append(pack_box(TILE_BOX, _TILE.pack(tile.symbols_crc) + tile.payload))
     return b"".join(parts)
 
 
@@ -142,10 +163,14 @@ def unpack(data: bytes, *, size_limit: int = SIZE_LIMIT) -> Container:
     tiles: list[Tile] = []
     alpha: bytes | None = None
     metadata: dict[str, bytes] = {}
+    lossless: LosslessBlocks | None = None
     names = {kind: name for name, kind in METADATA_BOXES.items()}
     for box in _legal_boxes(data, header):
         if box.kind == TILE_BOX:
-            tiles.append(unpack_tile(box))
+            tiles.append(dataclasses.replace(unpack_tile(box), lossless=lossless))
+            lossless = None
+        elif box.kind == LOSSLESS_BOX:
+            lossless = unpack_lossless(box, header, len(tiles))
         elif box.kind == ALPHA_BOX:
             alpha = box.content
         elif box.kind in names:
@@ -225,10 +250,14 @@ def _check_header(fields: tuple[int, int, int, int, int, bytes, int, int]) -> He
 def _legal_boxes(data: bytes, header: Header) -> Iterator[Box]:
     """Yield the boxes, each where and as often as it may stand."""
     once = {*METADATA_BOXES.values(), *([ALPHA_BOX] if header.mode.has_alpha else [])}
-    follows_a_tile = False
+    follows_a_tile = follows_pixels = False
     for box in _boxes(data, len(header.grid)):
         if box.kind == TILE_BOX:
-            follows_a_tile = True
+            follows_a_tile, follows_pixels = True, False
+        elif follows_pixels:
+            raise FormatError(f"{describe(box)} follows lossless blocks, expected their tile")
+        elif box.kind == LOSSLESS_BOX:
+            follows_pixels = True
         elif follows_a_tile:
             raise FormatError(
                 f"box {box.kind!r} at byte {box.offset} follows a tile, expected tiles last"
@@ -273,3 +302,12 @@ def unpack_tile(box: Box) -> Tile:
         )
     (crc,) = _TILE.unpack_from(box.content)
     return Tile(crc, box.content[_TILE.size :])
+
+
+def unpack_lossless(box: Box, header: Header, number: int) -> LosslessBlocks:
+    """Parse the box of a tile's lossless blocks; the image in it is not decoded."""
+    grid = header.grid.at(1)
+    try:
+        return unpack_blocks(box.content, grid.tile_at(number), grid.side)
+    except FormatError as error:
+        raise FormatError(f"{describe(box)}: {error}") from error

@@ -100,12 +100,12 @@ class TileGrid:
     @property
     def rows(self) -> int:
         """Number of tile rows."""
-        return -(-self.height // self._side)
+        return -(-self.height // self.side)
 
     @property
     def columns(self) -> int:
         """Number of tile columns."""
-        return -(-self.width // self._side)
+        return -(-self.width // self.side)
 
     def __len__(self) -> int:
         return self.rows * self.columns
@@ -150,7 +150,7 @@ class TileGrid:
         They are about as thick as a tile and as each other, and need not end where tiles do.
         """
         length = window.width if self.is_wide else window.height
-        for start, thickness in _cuts(length, self._side):
+        for start, thickness in _cuts(length, self.side):
             yield window.slab(start, thickness, of_columns=self.is_wide)
 
     def parts(self, window: Region) -> Iterator[Region]:
@@ -160,22 +160,22 @@ class TileGrid:
         """
         for line in self.lines(window):
             length = line.height if self.is_wide else line.width
-            for start, part in _cuts(length, self._side):
+            for start, part in _cuts(length, self.side):
                 yield line.slab(start, part, of_columns=not self.is_wide)
 
     @property
-    def _side(self) -> int:
-        """Side of a tile in pixels."""
+    def side(self) -> int:
+        """Side of a tile that no edge cuts, in pixels."""
         return STRIDE * self.tile_size
 
     def _tiles_along(self, start: int, length: int) -> range:
         """Return the rows or columns of tiles that hold these latent positions."""
         last = start + length - 1
-        return range(start * self.stride // self._side, last * self.stride // self._side + 1)
+        return range(start * self.stride // self.side, last * self.stride // self.side + 1)
 
     def _first(self, number: int) -> int:
         """Return the first latent position of a row or column of tiles."""
-        return -(-number * self._side // self.stride)
+        return -(-number * self.side // self.stride)
 
 
 def _cuts(length: int, side: int) -> list[tuple[int, int]]:
