@@ -26,7 +26,8 @@ from PIL import Image
 
 from caecodec.codec.codec import Codec
 from caecodec.errors import CodecError
-from caecodec.image.image_files import read_image, save_image
+from caecodec.image.image_files import read_image
+from caecodec.image.saving import save_image
 from caecodec.weights.storage import find_weights
 
 MAX_PIXELS = 16_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import struct
+import struct
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
@@ -115,11 +116,9 @@ def test_a_heic_of_10_bits_is_refused_though_its_plugin_would_cut_it() -> None:
         open_image(io.BytesIO(data), "deep.heic")
 
 
-def test_the_maps_that_belong_to_a_heic_picture_are_named() -> None:
+def test_how_the_pixels_of_a_heic_picture_were_stored_is_no_loss() -> None:
     image = Image.new("RGB", (4, 4))
     image.format = "HEIF"
-    image.info |= {"depth_images": [object()], "aux": {"urn:other": [4, 5]}}
-    assert metadata_of(image).left == ("a depth map", "auxiliary pictures")
     image.info |= {"depth_images": [], "aux": {}, "chroma": 420, "tiling": {"tile_size": 512}}
     assert metadata_of(image).left == ()
 
@@ -163,3 +162,17 @@ def test_damage_in_a_tiff_is_an_error_and_the_only_line(tmp_path: Path, compress
     assert done.stderr.startswith(f"error: cannot read {path}: ")
     assert len(done.stderr.splitlines()) == 1
     assert not path.with_suffix(".cae").exists()
+
+
+@pytest.mark.slow
+def test_what_pillow_logs_is_not_printed(tmp_path: Path) -> None:
+    path = tmp_path / "odd.tif"
+    Image.new("RGB", (8, 8)).save(path)
+    data = path.read_bytes()
+    entry = struct.pack("<HHIHH", 277, 3, 1, 3, 0)  # samples per pixel
+    path.write_bytes(data.replace(entry, struct.pack("<HHIHH", 277, 3, 1, 65535, 0)))
+    command = [sys.executable, "-m", "caecodec", "compress", path, "--model", TOY]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1

@@ -364,7 +364,7 @@ def test_decompress_says_what_it_dropped(tmp_path: Path, suffix: str, dropped: l
     source.write_bytes(Codec(TOY).compress(image))
     result = run("decompress", source, target, "--json", *MODEL)
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["dropped"] == dropped
+    assert json.loads(result.stdout)["not_stored"] == dropped
     spoken = run("decompress", source, target, "-f", *MODEL).stderr
     assert (f"{' and '.join(dropped)} dropped" in spoken) == bool(dropped)
     with Image.open(target) as back:

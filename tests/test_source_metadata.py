@@ -8,34 +8,28 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin, features
+from samples import (
+    CHRM_P3,
+    CHRM_SRGB,
+    GRAY,
+    PACKET,
+    PROFILE,
+    RGB,
+    bmp_with,
+    chunk,
+    exif_of,
+    extended,
+    gif_with,
+    jp2_with,
+    jpeg_with,
+    png_with,
+    psd_with,
+    saved,
+)
 
 from caecodec.image.image_files import read_image
 from caecodec.image.metadata import metadata_of
 from caecodec.image.picture import take_apart
-
-RGB = Image.fromarray(np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3))
-GRAY = RGB.convert("L")
-PACKET = (
-    b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="image/x"/>'
-    b"</rdf:RDF></x:xmpmeta>"
-)
-PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def exif_of(**fields: object) -> bytes:
-    exif = Image.Exif()
-    exif[271], exif[274] = "Maker", 6
-    for tag, value in fields.items():
-        exif[int(tag.removeprefix("t"))] = value
-    return exif.tobytes().removeprefix(b"Exif\0\0")
-
-
-def saved(image: Image.Image, image_format: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()
 
 
 def kept_of(data: bytes) -> dict[str, bytes]:
@@ -47,47 +41,6 @@ def kept_of(data: bytes) -> dict[str, bytes]:
 
 def left_of(data: bytes) -> tuple[str, ...]:
     return read_image(io.BytesIO(data), "x")[1]
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    end = struct.pack(">I", zlib.crc32(kind + content))
-    return struct.pack(">I", len(content)) + kind + content + end
-
-
-def png_with(*chunks: tuple[bytes, bytes], image: Image.Image = RGB, at_end: bool = False) -> bytes:
-    data = saved(image, "PNG")
-    place = len(data) - 12 if at_end else 33
-    extra = b"".join(
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
-    return data[:place] + extra + data[place:]
-
-
-def jpeg_with(*segments: tuple[int, bytes], tail: bytes = b"") -> bytes:
-    data = saved(RGB, "JPEG")
-    extra = b"".join(
-        bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
-        for marker, content in segments
-    )
-    return data[:2] + extra + data[2:] + tail
-
-
-def extended(main: bytes, extension: bytes, *, parts: int, guid: bytes = b"A" * 32) -> bytes:
-    main = main.replace(
-        b'dc:format="image/x"',
-        b'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="' + guid + b'"',
-    )
-    size = -(-len(extension) // parts)
-    pieces = [
-        (0xE1, b"http://ns.adobe.com/xmp/extension/\0" + guid
-         + struct.pack(">II", len(extension), at) + extension[at : at + size])
-        for at in range(0, len(extension), size)
-    ]  # fmt: skip
-    return jpeg_with((0xE1, b"http://ns.adobe.com/xap/1.0/\0" + main), *reversed(pieces))
 
 
 def test_exif_of_a_tiff_is_kept_without_the_fields_of_its_structure() -> None:
@@ -150,10 +103,6 @@ def test_text_and_other_chunks_of_a_png_are_named() -> None:
     assert left_of(png_with((b"tIME", bytes(7)), (b"iDOT", b"x"))) == ("PNG chunks tIME",)
     assert left_of(png_with(at_end=True) + b"tail") == ("4 bytes after the image",)
     assert left_of(png_with((b"pHYs", struct.pack(">IIB", 2, 1, 0)))) == ("pixels of 2:1",)
-
-
-CHRM_P3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
-CHRM_SRGB = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 
 
 @pytest.mark.parametrize(
@@ -289,14 +238,6 @@ def test_a_resolution_beside_exif_without_one_is_named() -> None:
     assert left_of(data) == ("300 dpi",)
 
 
-def jp2_with(*extra: tuple[bytes, bytes]) -> bytes:
-    data = saved(RGB, "JPEG2000", irreversible=False)
-    place = data.index(b"jp2c") - 4
-    return data[:place] + b"".join(
-        struct.pack(">I", 8 + len(content)) + kind + content for kind, content in extra
-    ) + data[place:]  # fmt: skip
-
-
 def test_boxes_of_a_jpeg_2000_are_kept_or_named() -> None:
     xmp = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + PACKET
     data = jp2_with((b"uuid", b"JpgTiffExif->JP2" + exif_of()), (b"uuid", xmp), (b"xml ", b"<a/>"))
@@ -327,12 +268,6 @@ def test_colours_by_number_of_an_avif_become_a_profile() -> None:
     assert left_of(bright) == ("colours of code points 9, 16 (nclx)",)
 
 
-def gif_with(label: int, *blocks: bytes) -> bytes:
-    data = saved(GRAY, "GIF")
-    body = b"".join(bytes([len(block)]) + block for block in blocks)
-    return data[:-1] + bytes([0x21, label]) + body + b"\0" + data[-1:]
-
-
 def test_extensions_of_a_gif_are_kept_or_named() -> None:
     trailer = b"\1" + bytes(range(255, -1, -1))
     xmp = saved(GRAY, "GIF")[:-1] + b"!\xff\x0bXMP DataXMP" + PACKET + trailer + b"\0;"
@@ -341,16 +276,6 @@ def test_extensions_of_a_gif_are_kept_or_named() -> None:
     assert kept_of(gif_with(0xFF, b"ICCRGBG1012", *pieces)) == {"icc_profile": PROFILE}
     assert left_of(saved(GRAY, "GIF", comment=b"hello")) == ("a comment",)
     assert left_of(gif_with(0xFF, b"MAGPIE 1.00", b"x")) == ("data of MAGPIE 1.00",)
-
-
-def bmp_with(space: bytes, fields: bytes = bytes(48), profile: bytes = b"") -> bytes:
-    pixels = saved(RGB, "BMP")[54:]
-    start = 14 + 124 + len(profile)
-    tail = struct.pack("<4I", 4, 124 if profile else 0, len(profile), 0)
-    header = struct.pack("<IiiHHIIiiII", 124, 12, 8, 1, 24, 0, len(pixels), 0, 0, 0, 0)
-    header += bytes(16) + space[::-1] + fields + tail
-    front = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start)
-    return front + header + profile + pixels
 
 
 def test_colours_of_a_bmp_are_kept_or_named() -> None:
@@ -369,16 +294,6 @@ def test_chunks_of_other_formats_are_named() -> None:
     assert left_of(b"P6 # hello\n12 8\n255\n" + RGB.tobytes()) == ("a comment",)
     tga = saved(RGB, "TGA")[:-26] + struct.pack("<II", 9, 0) + b"TRUEVISION-XFILE.\0"
     assert left_of(tga) == ("the extension area",)
-
-
-def psd_with(*resources: tuple[int, bytes]) -> bytes:
-    block = b"".join(
-        b"8BIM" + struct.pack(">HHI", number, 0, len(data)) + data + bytes(len(data) % 2)
-        for number, data in resources
-    )
-    planes = np.asarray(RGB).transpose(2, 0, 1).tobytes()
-    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 8, 12, 8, 3) + bytes(4)
-    return head + struct.pack(">I", len(block)) + block + bytes(4) + b"\0\0" + planes
 
 
 def test_resources_of_a_psd_are_kept_or_named() -> None:
@@ -414,3 +329,22 @@ def test_primaries_of_a_tiff_become_a_profile() -> None:
     assert list(kept_of(saved(RGB, "TIFF", tiffinfo=wide))) == ["icc_profile"]
     same = {318: (0.3127, 0.3290), 319: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06)}
     assert kept_of(saved(RGB, "TIFF", tiffinfo=same)) == {}
+
+
+def test_the_maps_that_belong_to_a_heic_picture_are_counted() -> None:
+    image = RGB.copy()
+    image.format = "HEIF"
+    image.info |= {"depth_images": [object()], "aux": {"urn:hdrgainmap": [3], "urn:other": [4, 5]}}
+    assert metadata_of(image).left == ("4 more pictures",)
+    image.info.clear()
+    assert metadata_of(image).left == ()
+
+
+def test_a_png_with_long_metadata_is_read() -> None:
+    profile = PROFILE + np.random.default_rng(3).bytes(3_000_000)
+    data = saved(RGB, "PNG", icc_profile=profile)
+    assert read_image(io.BytesIO(data), "x")[0].info["icc_profile"] == profile
+    text = b"Raw profile type xmp\0\0" + zlib.compress(b"\nxmp\n 3000000\n" + b"20" * 3_000_000)
+    image, left = read_image(io.BytesIO(png_with((b"zTXt", text))), "x")
+    assert image.info["xmp"] == b" " * 3_000_000
+    assert not left

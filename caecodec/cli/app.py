@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import logging
 import os
 import signal
 import sys
@@ -70,5 +71,6 @@ def main() -> None:
     _prepare_streams()
     atexit.register(gc.freeze)  # otherwise the final collection would visit all of torch
     warnings.filterwarnings("ignore", module="PIL")  # Pillow's warnings about odd metadata
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # our errors say what it logs
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing partial is left
     app()

@@ -225,7 +225,8 @@ def _decompress(options: Decompressing, job: Job, on_progress: Progress) -> Outc
     note = f", {' and '.join(dropped)} dropped: the format cannot hold it" if dropped else ""
     return Outcome(
         line=_summary(job, f"{image.width} x {image.height}, {seconds:.2f} s{note}"),
-        facts=_facts(data, seconds) | {"dropped": dropped},
+        facts=_facts(data, seconds),
+        not_stored=tuple(dropped),
         pixels=image.width * image.height,
         bytes_in=len(data),
         bytes_out=file_size(job.target),

@@ -11,6 +11,8 @@ from PIL import Image
 
 from caecodec.errors import ImageError
 
+EXIF_PREFIX = b"Exif\0\0"
+"""What goes before an EXIF block in JPEG and WebP files."""
 STRUCTURAL_TAGS = frozenset({
     *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284),
     *(288, 289, 290, 291, 292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 326),
@@ -136,7 +138,7 @@ def exif_of_dpi(dpi: tuple[float, float]) -> bytes:
     exif = Image.Exif()
     exif.endian = "<"
     exif[_X_RESOLUTION], exif[_Y_RESOLUTION], exif[_RESOLUTION_UNIT] = dpi[0], dpi[1], _INCH
-    return exif.tobytes().removeprefix(b"Exif\0\0")
+    return exif.tobytes().removeprefix(EXIF_PREFIX)
 
 
 def has_resolution(exif: bytes) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from caecodec.errors import CodecError, ImageError, first_line
+from caecodec.format.boxes import MAX_METADATA
 from caecodec.format.constants import SIZE_LIMIT
 from caecodec.format.container import check_size
 from caecodec.image.libtiff import damage_raised
@@ -27,7 +30,7 @@ _NOT_RASTER = {
     *("WMF", "EMF", "BUFR", "GRIB", "HDF5", "MPEG"),  # vector graphics, stubs
     *("PDF", "PALM"),  # Pillow only writes them
 }
-_PILLOW_LIMIT = threading.Lock()
+_PILLOW_LIMIT = threading.RLock()
 
 
 def open_image(source: Path | BinaryIO, name: str, *, size_limit: int = SIZE_LIMIT) -> Image.Image:
@@ -49,13 +52,14 @@ def read_image(
         LimitExceededError: more pixels than `size_limit`.
     """
     try:
-        with damage_raised(), _open_up_to(size_limit, source) as image:
-            check_size(image.width, image.height, size_limit)
-            check_kind(image)
-            metadata = metadata_of(image)  # much of it is out of reach once the pixels are loaded
-            image.load()
-            image.info.update(metadata.kept)
-            return image, metadata.left
+        with damage_raised():
+            try:
+                return _read(source, size_limit)
+            except ValueError as error:
+                if "MAX_TEXT" not in str(error):
+                    raise
+            with _long_text():
+                return _read(source, size_limit)
     except CodecError:
         raise
     except FileNotFoundError as error:
@@ -68,6 +72,16 @@ def read_image(
         raise ImageError(f"{name} is too large: {error}") from error
     except Exception as error:  # on damage, Pillow's parsers raise anything
         raise ImageError(f"cannot read {name}: {first_line(error)}") from error
+
+
+def _read(source: Path | BinaryIO, size_limit: int) -> tuple[Image.Image, tuple[str, ...]]:
+    with _open_up_to(size_limit, source) as image:
+        check_size(image.width, image.height, size_limit)
+        check_kind(image)
+        metadata = metadata_of(image)  # much of it is out of reach once the pixels are loaded
+        image.load()
+        image.info.update(metadata.kept)
+        return image, metadata.left
 
 
 def open_raster(source: Path | BinaryIO) -> Image.Image:
@@ -93,6 +107,19 @@ def image_suffixes() -> frozenset[str]:
     formats = Image.registered_extensions()  # loads all of Pillow's
     rasters = {suffix for suffix, name in formats.items() if name not in _NOT_RASTER}
     return plugin_suffixes().union(rasters) - {".cae"}
+
+
+@contextlib.contextmanager
+def _long_text() -> Iterator[None]:
+    """Let Pillow read profiles and text of a PNG file as long as metadata may be: globals, too."""
+    with _PILLOW_LIMIT:
+        before = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+        PngImagePlugin.MAX_TEXT_CHUNK = MAX_METADATA
+        PngImagePlugin.MAX_TEXT_MEMORY = 4 * MAX_METADATA
+        try:
+            yield
+        finally:
+            PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = before
 
 
 def _prefix(source: Path | BinaryIO) -> bytes:

@@ -9,11 +9,10 @@ from PIL import Image
 
 from caecodec.errors import ImageError
 from caecodec.format.boxes import MAX_METADATA, METADATA_BOXES
-from caecodec.image.exif import exif_of_dpi, has_resolution
+from caecodec.image.exif import EXIF_PREFIX, exif_of_dpi, has_resolution
 from caecodec.image.formats import find_in
+from caecodec.image.xmp import PNG_KEY
 
-_EXIF_PREFIX = b"Exif\0\0"
-_XMP_PNG_KEY = "XML:com.adobe.xmp"
 _COUNTED = {
     *METADATA_BOXES,
     *("transparency", "dpi", "resolution", "orientation", "compression", "interlace", "version"),
@@ -22,12 +21,10 @@ _COUNTED = {
     *("srgb", "gamma", "chromaticity", "aspect", "nclx_profile", "bit_depth"),
     *("primary", "chroma", "tiling", "tile_size", "icc_profile_type"),
     *("background", "loop", "timestamp", "duration", "extension", "default_image", "sizes"),
-    *("bbox", "disposal", "blend", "scale", "File size (no of images)"),
+    *("depth_images", "aux", "bbox", "disposal", "blend", "scale", "File size (no of images)"),
     *("Image type", "Image size (x*y)", "original_orientation", "metadata", "thumbnails"),
 }
 """What Pillow's `info` has that is stored, means nothing for one picture, or is named elsewhere."""
-_NAMES = {"comment": "a comment", "depth_images": "a depth map", "aux": "auxiliary pictures"}
-"""Some of the rest, by a plainer name."""
 _PICTURE_FORMATS = {"ICO", "ICNS", "CUR"}
 """Formats of one picture in several sizes."""
 
@@ -54,11 +51,11 @@ def metadata_of(image: Image.Image) -> Metadata:
     found = find_in(image)
     try:
         kept = {name: as_bytes(name, image.info.get(name)) for name in METADATA_BOXES}
-        kept["xmp"] = kept["xmp"] or as_bytes("xmp", image.info.get(_XMP_PNG_KEY))
+        kept["xmp"] = kept["xmp"] or as_bytes("xmp", image.info.get(PNG_KEY))
     except TypeError as error:
         raise ImageError(f"the image's {error}") from error
     kept = {name: getattr(found, name) or value for name, value in kept.items()}
-    kept["exif"] = kept["exif"].removeprefix(_EXIF_PREFIX)
+    kept["exif"] = kept["exif"].removeprefix(EXIF_PREFIX)
     left = [*_other_pictures(image), *found.left, *_other_info(image)]
     if dpi := _resolution(image):
         if not kept["exif"]:
@@ -92,11 +89,16 @@ def as_bytes(name: str, value: Any) -> bytes:
 
 
 def _other_pictures(image: Image.Image) -> list[str]:
-    """Name the pictures of a file beside the one that is stored."""
-    count = int(getattr(image, "n_frames", 1)) if image.format == "MPO" else 1
-    if image.format in _PICTURE_FORMATS:
-        count = len(list(image.info.get("sizes", ()))) or 1
-    return [f"{count - 1} more picture{'s' if count > 2 else ''}"] if count > 1 else []
+    """Name the pictures of a file beside the one that is stored; of HEIC, its maps."""
+    others = 0
+    if image.format == "MPO":
+        others = getattr(image, "n_frames", 1) - 1
+    elif image.format in _PICTURE_FORMATS:
+        others = len(list(image.info.get("sizes", ()))) - 1
+    elif image.format == "HEIF":
+        maps = [image.info.get("depth_images", []), *image.info.get("aux", {}).values()]
+        others = sum(map(len, maps))
+    return [f"{others} more picture{'s' if others > 1 else ''}"] if others > 0 else []
 
 
 def _other_info(image: Image.Image) -> list[str]:
@@ -104,7 +106,7 @@ def _other_info(image: Image.Image) -> list[str]:
     if image.format == "PNG":
         return []
     others = [key for key, value in image.info.items() if value and key not in _COUNTED]
-    return [_NAMES.get(str(key), str(key)) for key in others]
+    return ["a comment" if key == "comment" else str(key) for key in others]
 
 
 def _resolution(image: Image.Image) -> tuple[float, float] | None:

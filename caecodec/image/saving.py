@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from typing import Any, BinaryIO
 
@@ -10,9 +9,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from caecodec.errors import ImageError, first_line
-from caecodec.image.exif import ORIENTATION, UNKNOWN_DPI, dpi_of, is_sound, read_directory
+from caecodec.image.exif import (
+    EXIF_PREFIX,
+    ORIENTATION,
+    UNKNOWN_DPI,
+    dpi_of,
+    is_sound,
+    read_directory,
+)
 from caecodec.image.metadata import metadata_of
 from caecodec.image.tiff import write_tiff
+from caecodec.image.xmp import PNG_KEY, segments
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF",
@@ -27,22 +34,8 @@ _QUALITY_OPTIONS: dict[str, dict[str, Any]] = {
     "WEBP": {"lossless": True, "exact": True},  # colours under transparent pixels, too
     "AVIF": {"quality": 95},
 }
-_EXIF_PREFIX = b"Exif\0\0"
-_XMP_PNG_KEY = "XML:com.adobe.xmp"
-_XMP_JPEG_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
-_XMP_EXTENSION_PREFIX = b"http://ns.adobe.com/xmp/extension/\0"
-_XMP_EXTENSION_BYTES = 65_400
-_XMP_SEGMENT_BYTES = 65_502
-_EXTENDED_XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:xmpNote="http://ns.adobe.com/xmp/note/"'
-    ' xmpNote:HasExtendedXMP="{guid}"/>'
-    '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-)
 _JPEG_LIMITS = {
-    "exif": 65_533 - len(_EXIF_PREFIX),  # one segment
+    "exif": 65_533 - len(EXIF_PREFIX),  # one segment
     "icc_profile": 255 * 65_519,  # 255 segments, of which Pillow would write more, and slowly
 }
 
@@ -52,7 +45,7 @@ class _ExifAsItIs(Image.Exif):
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
-        self._as_it_is = _EXIF_PREFIX + data
+        self._as_it_is = EXIF_PREFIX + data
         orientation = read_directory(data).numbers.get(ORIENTATION, 1)
         if orientation in range(2, 9):  # those that turn or mirror
             self[ORIENTATION] = int(orientation)
@@ -114,14 +107,14 @@ def _metadata_options(metadata: dict[str, bytes], image_format: str) -> dict[str
     """Return the keyword arguments of Pillow's `save` that write the metadata."""
     options: dict[str, Any] = dict(metadata)
     if "exif" in options and image_format in {"JPEG", "WEBP"}:
-        options["exif"] = _EXIF_PREFIX + metadata["exif"]
+        options["exif"] = EXIF_PREFIX + metadata["exif"]
     if "exif" in options and image_format == "AVIF":
         options["exif"] = _ExifAsItIs(metadata["exif"])
     if "xmp" in options and image_format == "PNG":
         options["pnginfo"] = PngInfo()
-        options["pnginfo"].add_itxt(_XMP_PNG_KEY, options.pop("xmp").decode())
+        options["pnginfo"].add_itxt(PNG_KEY, options.pop("xmp").decode())
     if "xmp" in options and image_format == "JPEG":
-        options["extra"] = _xmp_segments(options.pop("xmp"))
+        options["extra"] = b"".join(map(_app1, segments(options.pop("xmp"))))
     return options
 
 
@@ -133,22 +126,6 @@ def _dpi_options(metadata: dict[str, bytes], image_format: str) -> dict[str, Any
     if image_format == "JPEG":  # else Pillow's reader looks in the EXIF, and may fail on damage
         dpi = dpi or (UNKNOWN_DPI, UNKNOWN_DPI)
     return {"dpi": dpi} if dpi else {}
-
-
-def _xmp_segments(xmp: bytes) -> bytes:
-    """Return XMP as APP1 segments of a JPEG: one, or one that names the extension that follows.
-
-    Source: Adobe, XMP Specification Part 3, section 1.1.3.1.
-    """
-    if len(xmp) <= _XMP_SEGMENT_BYTES:
-        return _app1(_XMP_JPEG_PREFIX + xmp)
-    guid = hashlib.md5(xmp, usedforsecurity=False).hexdigest().upper()
-    segments = [_app1(_XMP_JPEG_PREFIX + _EXTENDED_XMP.format(guid=guid).encode())]
-    for offset in range(0, len(xmp), _XMP_EXTENSION_BYTES):
-        place = guid.encode() + struct.pack(">LL", len(xmp), offset)
-        part = xmp[offset : offset + _XMP_EXTENSION_BYTES]
-        segments.append(_app1(_XMP_EXTENSION_PREFIX + place + part))
-    return b"".join(segments)
 
 
 def _app1(content: bytes) -> bytes:

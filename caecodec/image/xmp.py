@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import struct
 from xml.etree import ElementTree as ET
 
+PNG_KEY = "XML:com.adobe.xmp"
+SEGMENT_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENSION_PREFIX = b"http://ns.adobe.com/xmp/extension/\0"
+_SEGMENT_BYTES = 65_502
+_EXTENSION_BYTES = 65_400
 _GUID_BYTES = 32
 _GUID = re.compile(rb"HasExtendedXMP\s*(?:=\s*[\"']|>)\s*([0-9A-Fa-f]{32})")
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}RDF"
 _HAS_EXTENSION = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
-_PACKET = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>',
-    '<?xpacket end="w"?>',
+_PACKET = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>{}<?xpacket end="w"?>'
+_NAMES_EXTENSION = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:xmpNote="http://ns.adobe.com/xmp/note/"'
+    ' xmpNote:HasExtendedXMP="{}"/>'
+    "</rdf:RDF></x:xmpmeta>"
 )
+
+
+def segments(xmp: bytes) -> list[bytes]:
+    """Return XMP as the contents of JPEG segments: one, or one that names the extension after it.
+
+    Source: section 1.1.3.1.
+    """
+    if len(xmp) <= _SEGMENT_BYTES:
+        return [SEGMENT_PREFIX + xmp]
+    guid = hashlib.md5(xmp, usedforsecurity=False).hexdigest().upper()
+    parts = [SEGMENT_PREFIX + _PACKET.format(_NAMES_EXTENSION.format(guid)).encode()]
+    for offset in range(0, len(xmp), _EXTENSION_BYTES):
+        place = guid.encode() + struct.pack(">II", len(xmp), offset)
+        parts.append(EXTENSION_PREFIX + place + xmp[offset : offset + _EXTENSION_BYTES])
+    return parts
 
 
 def assembled(xmp: bytes, parts: list[bytes]) -> bytes | None:
@@ -57,8 +81,7 @@ def merged(xmp: bytes, extension: bytes) -> bytes | None:
         if not len(description) and len(description.attrib) <= 1:  # rdf:about alone
             target.remove(description)
     target.extend(source)
-    begin, end = _PACKET
-    return f"{begin}\n{ET.tostring(first, encoding='unicode')}\n{end}".encode()
+    return _PACKET.format(f"\n{ET.tostring(first, encoding='unicode')}\n").encode()
 
 
 def _tree(xmp: bytes) -> ET.Element:

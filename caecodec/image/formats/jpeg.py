@@ -8,14 +8,14 @@ from typing import IO
 
 from PIL import Image
 
+from caecodec.image.exif import EXIF_PREFIX
 from caecodec.image.formats.found import Found
-from caecodec.image.xmp import EXTENSION_PREFIX, assembled, merged
+from caecodec.image.xmp import EXTENSION_PREFIX, SEGMENT_PREFIX, assembled, merged
 
-_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _READ = {
     "APP0": (b"JFIF\0",),
-    "APP1": (b"Exif\0\0", _XMP_PREFIX, EXTENSION_PREFIX),
+    "APP1": (EXIF_PREFIX, SEGMENT_PREFIX, EXTENSION_PREFIX),
     "APP2": (b"ICC_PROFILE\0", b"MPF\0"),
     "APP13": (_PHOTOSHOP,),
     "APP14": (b"Adobe",),

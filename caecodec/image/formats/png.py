@@ -11,7 +11,9 @@ from PIL import Image
 
 from caecodec.format.boxes import MAX_METADATA
 from caecodec.image.color_profile import Colors, coded_colors, icc_profile
+from caecodec.image.exif import EXIF_PREFIX
 from caecodec.image.formats.found import Found
+from caecodec.image.xmp import PNG_KEY, SEGMENT_PREFIX
 
 _SIGNATURE_BYTES = 8
 _TEXT = {b"tEXt", b"zTXt", b"iTXt"}
@@ -20,10 +22,7 @@ _KNOWN = _TEXT | {
     *(b"eXIf", b"pHYs", b"acTL", b"fcTL", b"fdAT"),
     b"iDOT",  # where Apple's decoder starts its second half
 }
-_XMP_KEY = "XML:com.adobe.xmp"
 _PROFILE = "Raw profile type "
-_EXIF_PREFIX = b"Exif\0\0"
-_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 _GRAY = {"1", "L", "LA"}
 
 
@@ -83,17 +82,17 @@ def _text(kind: bytes, content: bytes) -> tuple[str, bytes]:
 
 def _take(keyword: str, value: bytes, found: Found) -> bool:
     """Take text that holds metadata; return whether it does."""
-    if keyword == _XMP_KEY:
+    if keyword == PNG_KEY:
         found.xmp = value
         return bool(value)
     if not keyword.startswith(_PROFILE):
         return False
     content = _unhexed(value)
     kind = keyword.removeprefix(_PROFILE)
-    if kind in {"exif", "APP1"} and content.startswith(_XMP_PREFIX):
-        found.xmp = found.xmp or content.removeprefix(_XMP_PREFIX)
+    if kind in {"exif", "APP1"} and content.startswith(SEGMENT_PREFIX):
+        found.xmp = found.xmp or content.removeprefix(SEGMENT_PREFIX)
     elif kind in {"exif", "APP1"} and content:
-        found.exif = found.exif or content.removeprefix(_EXIF_PREFIX)
+        found.exif = found.exif or content.removeprefix(EXIF_PREFIX)
     elif kind == "xmp" and content:
         found.xmp = found.xmp or content
     elif kind in {"icc", "icm"} and content:

@@ -8,16 +8,14 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from caecodec.image.color_profile import Colors, icc_profile
-from caecodec.image.exif import STRUCTURAL_TAGS
+from caecodec.image.exif import EXIF_PREFIX, ORIENTATION, STRUCTURAL_TAGS
 from caecodec.image.formats.found import Found
 
-_ORIENTATION = 274
 _SUB_IFDS = 330
 _NAMED = {33723: "IPTC", 34377: "Photoshop resources", 37724: "Photoshop layers"}
 _WHITE, _PRIMARIES, _CURVE = 318, 319, 301
 _READ = {700, 34675}
 """XMP and the ICC profile, which Pillow reads."""
-_EXIF_PREFIX = b"Exif\0\0"
 
 
 def read(image: Image.Image, file: IO[bytes], found: Found) -> None:
@@ -38,10 +36,10 @@ def read(image: Image.Image, file: IO[bytes], found: Found) -> None:
             found.left.append(_NAMED[tag])
         elif tag == _SUB_IFDS:
             found.left.append("pictures in sub-IFDs")
-        elif tag not in STRUCTURAL_TAGS and tag not in _READ and tag != _ORIENTATION:
+        elif tag not in STRUCTURAL_TAGS and tag not in _READ and tag != ORIENTATION:
             _copy(exif, tag, kept, found)
     if len(kept):
-        found.exif = kept.tobytes().removeprefix(_EXIF_PREFIX)
+        found.exif = kept.tobytes().removeprefix(EXIF_PREFIX)
 
 
 def _take_colors(image: TiffImageFile, exif: Image.Exif, found: Found) -> None:
