@@ -43,6 +43,9 @@ NAMES = {
     "APP13": ("segment",),
     "GeoTiff": ("GeoTIFF",),
     "PhotoCD": ("PCD",),
+    "EXIF": ("GeoTIFF", "sub-IFDs", "exif"),
+    "XMP": ("xmp",),
+    "Meta": ("segment",),
     **dict.fromkeys(("AFCP", "CanonVRD", "FotoStation", "MIE"), ("after the image",)),
 }
 """exiftool's group -> what accounts for it among the names of what is not stored."""
@@ -54,7 +57,7 @@ STRUCTURAL_FIELDS = re.compile(
     "(Sub|OldSub)fileType|Image(Width|Height|Size)|BitsPerSample|Compression|Photometric.*|Strip.*"
     "|Tile.*|SamplesPerPixel|RowsPerStrip|PlanarConfiguration|Predictor|ColorMap|SampleFormat"
     "|ExtraSamples|FillOrder|T[46]Options|InkSet|JPEG.*|YCbCr.*|Orientation|ReferenceBlackWhite"
-    "|(Thumbnail|Preview|OtherImage).*|Free.*|PageNumber|WhitePoint|PrimaryChromaticities|HalftoneHints|M(in|ax)SampleValue|ExifByteOrder|.*Padding"
+    "|(Thumbnail|Preview|OtherImage).*|Free.*|PageNumber|WhitePoint|PrimaryChromaticities|HasExtendedXMP|HalftoneHints|M(in|ax)SampleValue|ExifByteOrder|.*Padding"
 )
 """What describes a TIFF file's own layout; Pillow turns TIFF images upright."""
 
@@ -94,17 +97,15 @@ def silent_losses(
     ]
 
 
-def there_and_back(codec: Codec, image: Image.Image, target: Path) -> str:
-    """Write what comes back from a file; return what is wrong with it, or nothing."""
+def there_and_back(codec: Codec, image: Image.Image, target: Path) -> tuple[str, list[str]]:
+    """Write what comes back from a file; return what is wrong with it, and what PNG cannot hold."""
     back = codec.decompress(codec.compress(image, effort=1))
     with target.open("wb") as file:
         dropped = save_image(back, file, "PNG")
     if back.size != image.size:
-        return f"size {back.size}, was {image.size}"
+        return f"size {back.size}, was {image.size}", dropped
     changed = [name for name in METADATA if back.info.get(name) != image.info.get(name)]
-    return " and ".join(
-        [f"{name} changed" for name in changed] + [f"{name} dropped" for name in dropped]
-    )
+    return " and ".join(f"{name} changed" for name in changed), dropped
 
 
 class Tally:
@@ -143,11 +144,11 @@ class Tally:
         if image.width * image.height > MAX_PIXELS:
             return
         target = self._folder / f"{len(self.written)}.png"
-        self.written[str(path)] = (str(target), left)
         try:
-            wrong = there_and_back(self._codec, image, target)
+            wrong, dropped = there_and_back(self._codec, image, target)
         except CodecError as error:
-            wrong = str(error)
+            wrong, dropped = str(error), []
+        self.written[str(path)] = (str(target), (*left, *dropped))
         if wrong:
             self.look[str(path)] = wrong
 

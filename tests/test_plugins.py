@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import struct
-import struct
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec

@@ -369,3 +369,9 @@ def test_decompress_says_what_it_dropped(tmp_path: Path, suffix: str, dropped: l
     assert (f"{' and '.join(dropped)} dropped" in spoken) == bool(dropped)
     with Image.open(target) as back:
         assert back.size == image.size
+
+
+def test_xmp_padded_with_nuls_is_text_for_png() -> None:
+    dropped, data = written("PNG", xmp=METADATA["xmp"] + b"\0")
+    assert dropped == []
+    assert found_in(data)["xmp"] == METADATA["xmp"]

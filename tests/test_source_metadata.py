@@ -331,15 +331,6 @@ def test_primaries_of_a_tiff_become_a_profile() -> None:
     assert kept_of(saved(RGB, "TIFF", tiffinfo=same)) == {}
 
 
-def test_the_maps_that_belong_to_a_heic_picture_are_counted() -> None:
-    image = RGB.copy()
-    image.format = "HEIF"
-    image.info |= {"depth_images": [object()], "aux": {"urn:hdrgainmap": [3], "urn:other": [4, 5]}}
-    assert metadata_of(image).left == ("4 more pictures",)
-    image.info.clear()
-    assert metadata_of(image).left == ()
-
-
 def test_a_png_with_long_metadata_is_read() -> None:
     profile = PROFILE + np.random.default_rng(3).bytes(3_000_000)
     data = saved(RGB, "PNG", icc_profile=profile)

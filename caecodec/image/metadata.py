@@ -21,7 +21,7 @@ _COUNTED = {
     *("srgb", "gamma", "chromaticity", "aspect", "nclx_profile", "bit_depth"),
     *("primary", "chroma", "tiling", "tile_size", "icc_profile_type"),
     *("background", "loop", "timestamp", "duration", "extension", "default_image", "sizes"),
-    *("depth_images", "aux", "bbox", "disposal", "blend", "scale", "File size (no of images)"),
+    *("bbox", "disposal", "blend", "scale", "File size (no of images)"),
     *("Image type", "Image size (x*y)", "original_orientation", "metadata", "thumbnails"),
 }
 """What Pillow's `info` has that is stored, means nothing for one picture, or is named elsewhere."""
@@ -89,15 +89,12 @@ def as_bytes(name: str, value: Any) -> bytes:
 
 
 def _other_pictures(image: Image.Image) -> list[str]:
-    """Name the pictures of a file beside the one that is stored; of HEIC, its maps."""
+    """Name the pictures of a file beside the one that is stored."""
     others = 0
     if image.format == "MPO":
         others = getattr(image, "n_frames", 1) - 1
     elif image.format in _PICTURE_FORMATS:
         others = len(list(image.info.get("sizes", ()))) - 1
-    elif image.format == "HEIF":
-        maps = [image.info.get("depth_images", []), *image.info.get("aux", {}).values()]
-        others = sum(map(len, maps))
     return [f"{others} more picture{'s' if others > 1 else ''}"] if others > 0 else []
 
 

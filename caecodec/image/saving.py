@@ -98,9 +98,15 @@ def _holds(image_format: str, name: str, value: bytes) -> bool:
 
 def _is_text(value: bytes) -> bool:
     try:
-        return "\0" not in value.decode()
+        return "\0" not in _unpadded(value).decode()
     except UnicodeDecodeError:
         return False
+
+
+def _unpadded(xmp: bytes) -> bytes:
+    """Return XMP without the NULs with which some writers end it."""
+    text = xmp.rstrip(b"\0")
+    return text if text.endswith(b">") else xmp
 
 
 def _metadata_options(metadata: dict[str, bytes], image_format: str) -> dict[str, Any]:
@@ -112,7 +118,7 @@ def _metadata_options(metadata: dict[str, bytes], image_format: str) -> dict[str
         options["exif"] = _ExifAsItIs(metadata["exif"])
     if "xmp" in options and image_format == "PNG":
         options["pnginfo"] = PngInfo()
-        options["pnginfo"].add_itxt(PNG_KEY, options.pop("xmp").decode())
+        options["pnginfo"].add_itxt(PNG_KEY, _unpadded(options.pop("xmp")).decode())
     if "xmp" in options and image_format == "JPEG":
         options["extra"] = b"".join(map(_app1, segments(options.pop("xmp"))))
     return options
