@@ -25,8 +25,6 @@ _COUNTED = {
     *("Image type", "Image size (x*y)", "original_orientation", "metadata", "thumbnails"),
 }
 """What Pillow's `info` has that is stored, means nothing for one picture, or is named elsewhere."""
-_NAMES = {"comment": "a comment", "depth_images": "a depth map", "aux": "auxiliary pictures"}
-"""Some of the rest, by a plainer name."""
 _PICTURE_FORMATS = {"ICO", "ICNS", "CUR"}
 """Formats of one picture in several sizes."""
 
@@ -105,7 +103,7 @@ def _other_info(image: Image.Image) -> list[str]:
     if image.format == "PNG":
         return []
     others = [key for key, value in image.info.items() if value and key not in _COUNTED]
-    return [_NAMES.get(str(key), str(key)) for key in others]
+    return ["a comment" if key == "comment" else str(key) for key in others]
 
 
 def _resolution(image: Image.Image) -> tuple[float, float] | None:
