@@ -38,14 +38,12 @@ NAMES = {
     "PhotoMechanic": ("Photoshop", "after the image"),
     "Ducky": ("save options",),
     "MPF": ("more picture", "another picture", "gain map"),
-    "MakerNotes": ("segment",),
-    "APP12": ("segment",),
-    "APP13": ("segment",),
+    **dict.fromkeys(("MakerNotes", "APP12", "APP13", "Meta", "PrintIM"), ("segment",)),
+    "XML": ("segment", "XML"),
     "GeoTiff": ("GeoTIFF",),
     "PhotoCD": ("PCD",),
     "EXIF": ("GeoTIFF", "sub-IFDs", "exif"),
     "XMP": ("xmp",),
-    "Meta": ("segment",),
     **dict.fromkeys(("AFCP", "CanonVRD", "FotoStation", "MIE"), ("after the image",)),
 }
 """exiftool's group -> what accounts for it among the names of what is not stored."""
@@ -138,7 +136,7 @@ class Tally:
             return
         is_kept = any(map(image.info.get, METADATA))
         self.kinds.setdefault(path.suffix.lower(), Counter()).update(
-            accepted=1, kept=is_kept, named=bool(left)
+            accepted=1, kept=int(is_kept), named=int(bool(left))
         )
         self.named.update(re.sub(r"\d[\d,]*|\(.*\)", "N", name) for name in left)
         if image.width * image.height > MAX_PIXELS:

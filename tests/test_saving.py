@@ -22,7 +22,7 @@ from caecodec.errors import ImageError
 from caecodec.image.exif import dpi_of
 from caecodec.image.image_files import open_image
 from caecodec.image.picture import take_apart
-from caecodec.image.saving import FORMATS, save_image
+from caecodec.image.saving import FORMATS, check_saved, save_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -375,3 +375,25 @@ def test_xmp_padded_with_nuls_is_text_for_png() -> None:
     dropped, data = written("PNG", xmp=METADATA["xmp"] + b"\0")
     assert dropped == []
     assert found_in(data)["xmp"] == METADATA["xmp"]
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
+def test_what_is_written_is_read_back(suffix: str) -> None:
+    image = Image.new("RGB", (9, 5))
+    image.info |= METADATA
+    buffer = io.BytesIO()
+    dropped = save_image(image, buffer, FORMATS[suffix])
+    check_saved(io.BytesIO(buffer.getvalue()), image, FORMATS[suffix], dropped)
+    with pytest.raises(ImageError, match="cannot be read"):
+        check_saved(io.BytesIO(buffer.getvalue()[:5]), image, FORMATS[suffix], dropped)
+    other = Image.new("RGB", (9, 6))
+    with pytest.raises(ImageError, match="9 x 5 pixels"):
+        check_saved(io.BytesIO(buffer.getvalue()), other, FORMATS[suffix], dropped)
+
+
+def test_metadata_missing_in_what_is_written_is_an_error() -> None:
+    image, buffer = Image.new("RGB", (9, 5)), io.BytesIO()
+    save_image(image, buffer, "PNG")
+    image.info |= METADATA
+    with pytest.raises(ImageError, match="lacks its exif, icc_profile, xmp"):
+        check_saved(buffer, image, "PNG", [])

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from caecodec.cli.batch import Batch, Outcome, run_jobs
 from caecodec.cli.jobs import Job, Plan
@@ -25,7 +25,7 @@ from caecodec.image.alpha import decode_alpha
 from caecodec.image.image_files import read_image
 from caecodec.image.metrics import psnr
 from caecodec.image.picture import take_apart
-from caecodec.image.saving import FORMATS, save_image
+from caecodec.image.saving import FORMATS, check_saved, save_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -117,9 +117,9 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
         )
     seconds = time.perf_counter() - started
 
-    def approve(written: bytes) -> None:
+    def approve(written: BinaryIO) -> None:
         try:
-            codec.decompress(written, scale=1 / 8)  # all of it, in little memory
+            codec.decompress(written.read(), scale=1 / 8)  # all of it, in little memory
         except FormatError as error:
             raise FormatError(
                 f"what was written as {job.target} does not decode: {error}"
@@ -250,7 +250,11 @@ def _write_image(target: str, image: Image.Image, suffix: str) -> list[str]:
     """Write in the format of a suffix, PNG if unknown; return the metadata that it cannot hold."""
     dropped: list[str] = []
     image_format = FORMATS.get(suffix.lower(), "PNG")
-    write_file(target, lambda file: dropped.extend(save_image(image, file, image_format)))
+    write_file(
+        target,
+        lambda file: dropped.extend(save_image(image, file, image_format)),
+        approve=lambda written: check_saved(written, image, image_format, dropped),
+    )
     return dropped
 
 

@@ -48,15 +48,15 @@ def open_file(place: str) -> Path | BinaryIO:
 def write_file(
     place: str,
     write: Callable[[BinaryIO], object],
-    approve: Callable[[bytes], object] | None = None,
+    approve: Callable[[BinaryIO], object] | None = None,
 ) -> None:
     """Write a whole file, or nothing.
 
     Args:
         place: path, URL, or `-` for stdout; a device or a named pipe is written to, not replaced.
         write: writes the whole content to a file object.
-        approve: receives the content as read back, and raises to reject it; with it, the new name
-            of a local file is on disk on return.
+        approve: receives the content, to be read back, and raises to reject it; with it, the new
+            name of a local file is on disk on return.
 
     Raises:
         FileError, UrlError: it cannot be written; no partial file is left under its name.
@@ -69,6 +69,8 @@ def write_file(
         if standard(place, 1) == PIPE:
             buffer = io.BytesIO()  # all or nothing
             write(buffer)
+            if approve:
+                approve(io.BytesIO(buffer.getbuffer()))
             sys.stdout.buffer.write(buffer.getvalue())
             sys.stdout.buffer.flush()
         else:

@@ -33,7 +33,7 @@ class _Writer(io.BufferedWriter):
 def replace_file(
     target: Path,
     write: Callable[[BinaryIO], object],
-    approve: Callable[[bytes], object] | None = None,
+    approve: Callable[[BinaryIO], object] | None = None,
 ) -> None:
     """Write a temporary file beside the target, which then takes its name.
 
@@ -42,8 +42,8 @@ def replace_file(
     Args:
         target: created or replaced; links are followed. A device or a pipe is written to.
         write: writes the whole content to a file object.
-        approve: receives the content as read back, and raises to reject it; with it, the new name
-            is on disk on return.
+        approve: receives the content, to be read back, and raises to reject it; with it, the new
+            name is on disk on return.
 
     Raises:
         OSError: it cannot be written; no partial file is left under the target's name.
@@ -51,6 +51,8 @@ def replace_file(
     if is_stream(str(target)):
         buffer = io.BytesIO()
         write(buffer)
+        if approve:
+            approve(io.BytesIO(buffer.getbuffer()))
         write_stream(str(target), buffer.getvalue())
         return
     target = Path(os.path.realpath(target))
@@ -63,7 +65,8 @@ def replace_file(
             file.flush()
             os.fsync(raw.fileno())
         if approve:
-            approve(partial.read_bytes())
+            with partial.open("rb") as written:
+                approve(written)
         os.replace(partial, target)
     if approve:
         _sync_folder(target.parent)

@@ -72,14 +72,14 @@ def read_url(url: str) -> bytes:
 def write_url(
     url: str,
     write: Callable[[BinaryIO], object],
-    approve: Callable[[bytes], object] | None = None,
+    approve: Callable[[BinaryIO], object] | None = None,
 ) -> None:
     """Write a whole file: one request to an object store, where files appear whole or not at all.
 
     Args:
         url: created or replaced; a local file through a temporary file, its folder created.
         write: writes the whole content to a file object.
-        approve: receives the content as read back, and raises to reject it; the file is then
+        approve: receives the content, to be read back, and raises to reject it; the file is then
             removed.
 
     Raises:
@@ -95,7 +95,7 @@ def write_url(
         files.pipe_file(path, buffer.getvalue())
     if approve:
         try:
-            approve(read_url(url))
+            approve(io.BytesIO(read_url(url)))
         except BaseException:
             remove_url(url)
             raise

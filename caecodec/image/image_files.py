@@ -58,7 +58,7 @@ def read_image(
             except ValueError as error:
                 if "MAX_TEXT" not in str(error):
                     raise
-            with _long_text():
+            with long_text():
                 return _read(source, size_limit)
     except CodecError:
         raise
@@ -75,7 +75,7 @@ def read_image(
 
 
 def _read(source: Path | BinaryIO, size_limit: int) -> tuple[Image.Image, tuple[str, ...]]:
-    with _open_up_to(size_limit, source) as image:
+    with open_up_to(size_limit, source) as image:
         check_size(image.width, image.height, size_limit)
         check_kind(image)
         metadata = metadata_of(image)  # much of it is out of reach once the pixels are loaded
@@ -110,7 +110,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 @contextlib.contextmanager
-def _long_text() -> Iterator[None]:
+def long_text() -> Iterator[None]:
     """Let Pillow read profiles and text of a PNG file as long as metadata may be: globals, too."""
     with _PILLOW_LIMIT:
         before = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
@@ -135,7 +135,7 @@ def _rasters() -> list[str]:
     return [name for name in known if name not in _NOT_RASTER]
 
 
-def _open_up_to(size_limit: int, source: Path | BinaryIO) -> Image.Image:
+def open_up_to(size_limit: int, source: Path | BinaryIO) -> Image.Image:
     """Open an image, even beyond Pillow's own limit: a global, so one thread at a time."""
     if size_limit <= SIZE_LIMIT:
         return open_raster(source)

@@ -53,7 +53,7 @@ def encode_pixels(color: Pixels) -> bytes:
     """Code pixels (H, W) or (H, W, 3) losslessly; gray is three equal channels."""
     buffer = io.BytesIO()
     image = Image.fromarray(color).convert("RGB")
-    image.save(buffer, "WEBP", lossless=True, quality=100, method=4)
+    image.save(buffer, "WEBP", lossless=True, quality=100, method=5)
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -17,6 +18,7 @@ from caecodec.image.exif import (
     is_sound,
     read_directory,
 )
+from caecodec.image.image_files import long_text, open_up_to
 from caecodec.image.metadata import metadata_of
 from caecodec.image.tiff import write_tiff
 from caecodec.image.xmp import PNG_KEY, segments
@@ -83,6 +85,26 @@ def save_image(image: Image.Image, target: BinaryIO, image_format: str) -> list[
     finally:
         image.info = info
     return sorted(metadata.keys() - kept.keys())
+
+
+def check_saved(
+    written: BinaryIO, image: Image.Image, image_format: str, dropped: Collection[str]
+) -> None:
+    """Check that a written image opens, is of the right size, and has all metadata but some.
+
+    Raises:
+        ImageError: it does not.
+    """
+    try:
+        with long_text(), open_up_to(image.width * image.height, written) as saved:
+            size, found = saved.size, set(metadata_of(saved).kept)
+    except Exception as error:  # Pillow may raise anything
+        raise ImageError(f"what was written cannot be read: {first_line(error)}") from error
+    if sorted(size) != sorted(image.size):  # a reader may show it upright
+        raise ImageError(f"what was written is {size[0]} x {size[1]} pixels")
+    found |= {"exif"} if image_format == "TIFF" else set()  # there it is the file's own tags
+    if missing := metadata_of(image).kept.keys() - found - set(dropped):
+        raise ImageError(f"what was written lacks its {', '.join(sorted(missing))}")
 
 
 def _holds(image_format: str, name: str, value: bytes) -> bool:
