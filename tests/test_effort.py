@@ -12,7 +12,7 @@ from make_golden import TOY, synthetic_image
 from toys import start_decoding
 
 from caecodec.codec.codec import Codec
-from caecodec.codec.search import REFINEMENTS, Surroundings, bits_per_squared_error, effort_level
+from caecodec.codec.search import TUNINGS, Surroundings, bits_per_squared_error, effort_level
 from caecodec.codec.tensors import to_unit
 from caecodec.config import EFFORTS, rd_lambda
 from caecodec.errors import ConfigError
@@ -222,7 +222,7 @@ def test_progress_rises_to_1(image: np.ndarray) -> None:
 
 
 def test_every_distortion_of_training_has_its_refinement() -> None:
-    assert REFINEMENTS.keys() == DISTORTIONS.keys()
+    assert TUNINGS.keys() == DISTORTIONS.keys()
 
 
 @pytest.mark.parametrize("effort", [0, 2, 11, -1])

@@ -16,7 +16,7 @@ from caecodec.codec.decoder import Decompression
 from caecodec.codec.encoder import Compression, EncoderSetup
 from caecodec.codec.forks import use_one_thread_if_forked
 from caecodec.codec.memory import keep_freed
-from caecodec.codec.search import REFINEMENTS, SymbolSearch
+from caecodec.codec.search import TUNINGS, SymbolSearch
 from caecodec.codec.tensors import flat
 from caecodec.config import (
     DEFAULT_EFFORT,
@@ -87,7 +87,7 @@ class Codec:
         trained_for = str(weights.training.get("distortion"))
         if trained_for not in DISTORTIONS:
             trained_for = "mse"
-        search = SymbolSearch(self.tables, self.model.num_y_tables, REFINEMENTS[trained_for])
+        search = SymbolSearch(self.tables, self.model.num_y_tables, TUNINGS[trained_for])
         self._setup = EncoderSetup(
             self.model, self._coder, search, self.digest, tile_size, DISTORTIONS[trained_for]
         )

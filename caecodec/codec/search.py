@@ -25,16 +25,18 @@ HALF_LIFE = 8.0
 """Refinement steps after which the share of a new target has halved."""
 
 
-class Refinement(NamedTuple):
-    """What refinement by the gradient of a distortion goes by.
+class Tuning(NamedTuple):
+    """What rounding and refinement go by, for a distortion.
 
     Attributes:
-        strength: dead zone costs against those that are best for a quality, in all steps.
+        rounding: dead zone costs against those that are best for a quality and the squared error.
+        refining: the same, in all steps of refinement.
         curvatures: bits for a squared error of one step in y_hat, through the synthesis transform,
             at quality 0 and at quality 100; geometric between them.
     """
 
-    strength: float
+    rounding: float
+    refining: float
     curvatures: tuple[float, float]
 
     def curvature(self, quality: float) -> float:
@@ -43,7 +45,7 @@ class Refinement(NamedTuple):
         return low * (high / low) ** (quality / MAX_QUALITY)
 
 
-REFINEMENTS = {"mse": Refinement(0.55, (8.0, 8.0)), "visual": Refinement(1.0, (20.0, 80.0))}
+TUNINGS = {"mse": Tuning(1.0, 0.55, (8.0, 8.0)), "visual": Tuning(2.0, 1.0, (20.0, 80.0))}
 """By the distortion that a model was trained for."""
 
 
@@ -142,10 +144,10 @@ class Surroundings:
 class SymbolSearch:
     """Chooses the y symbols of a tile by rate and distortion."""
 
-    def __init__(self, tables: CodingTables, num_y_tables: int, refinement: Refinement) -> None:
+    def __init__(self, tables: CodingTables, num_y_tables: int, tuning: Tuning) -> None:
         """Prepare the dead zones of the CDF tables, of which the first are those of y."""
         self._tables = tables
-        self._refinement = refinement
+        self._tuning = tuning
         self._dead_zones = DeadZones(tables, magnitudes=1, num_y_tables=num_y_tables)
         self._refined = DeadZones(tables, magnitudes=REFINED_MAGNITUDES, num_y_tables=num_y_tables)
 
@@ -153,7 +155,9 @@ class SymbolSearch:
         """Quantise without refinement."""
         rounding: Rounding = nearest
         if level.has_dead_zones:
-            rounding = self._dead_zones.at_quality(model.quality_units / QUALITY_UNIT)
+            rounding = self._dead_zones.at_quality(
+                model.quality_units / QUALITY_UNIT, self._tuning.rounding
+            )
         return _quantized(model, latent, rounding)
 
     def trials(
@@ -182,8 +186,8 @@ class SymbolSearch:
         to it, starting from y, and is rounded with dead zones again.
         """
         quality = model.quality_units / QUALITY_UNIT
-        rounding = self._refined.at_quality(quality, self._refinement.strength)
-        curvature = self._refinement.curvature(quality)
+        rounding = self._refined.at_quality(quality, self._tuning.refining)
+        curvature = self._tuning.curvature(quality)
         target = latent.y
         for step in range(steps + 1):
             quantized = _quantized(model, latent._replace(y=target), rounding)
