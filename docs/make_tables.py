@@ -70,7 +70,13 @@ LIMITS = (
     "| symbols that are not 0, per pixel | PSNR, dB |"
 )
 TRAINING = "| step | quality 10 | quality 50 | quality 90 |"
+SCREENS = "| image | by PSNR | by SSIMULACRA2 | without lossless blocks, by PSNR | by SSIMULACRA2 |"
+DRAWN = "| image | by PSNR | by SSIMULACRA2 |"
+LOSSLESS = "| lossless files, bytes | caecodec | WebP (method 6) | PNG (optimised) | JPEG XL (effort 7) |"
 EFFORT = "| effort | psnr, by PSNR | visual, by SSIMULACRA2 | encoding time, against effort 3 |"
+
+MEAN_EXCESS = "mean excess over AVIF, percent"
+"""Key of the means in the results of bench/screens.py."""
 
 Rows = list[str]
 
@@ -82,7 +88,7 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     limits = json.loads((RESULTS / "limits_valid.json").read_text())
     front = ("cae", "cae-e1", "cae-visual", "avif")
     for document in ("README.md", "docs/index.md"):
-        yield document, GLANCE, [_glance(kodak, limits["bd_rate_against_avif"])]
+        yield document, GLANCE, [_glance(kodak)]
     yield "README.md", RATES, [_rates(kodak, FRONT)]
     yield "docs/benchmarks.md", ALL_RATES, [_rates(kodak, others, "avif-psnr")]
     yield "docs/benchmarks.md", VALID_RATES, [_rates(valid, front, "avif-psnr")]
@@ -105,6 +111,9 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     yield "bench/results/training/psnr.md", TRAINING, [_training(psnr)]
     yield "MODEL_CARD.md", TRAINING, [_training(visual)]
     yield "docs/benchmarks.md", EFFORT, [_efforts()]
+    yield "bench/results/screens.md", SCREENS, [_screens("psnr", "psnr_before")]
+    yield "bench/results/screens.md", DRAWN, [_screens("visual"), _screens("drawn")]
+    yield "bench/results/screens.md", LOSSLESS, [_lossless()]
 
 
 def rewritten(text: str, header: str, rows_of_tables: list[Rows]) -> str:
@@ -155,7 +164,7 @@ def _json(path: str) -> dict[str, Any]:
     return content
 
 
-def _glance(results: dict[str, Any], by_image: dict[str, float]) -> Rows:
+def _glance(results: dict[str, Any]) -> Rows:
     """Return what the README's first screen shows: sizes and times against AVIF."""
     codecs = ("cae-visual", "cae")
     metrics = ("SSIMULACRA2", "Butteraugli", "MS-SSIM", "PSNR")
@@ -164,8 +173,8 @@ def _glance(results: dict[str, Any], by_image: dict[str, float]) -> Rows:
         f"| size at equal {metric} | " + " | ".join(_percent(rate) for rate in pair) + " |"
         for metric, pair in zip(metrics, rates, strict=True)
     ]
-    screens = [_percent(rate) for name, rate in by_image.items() if _is_screenshot(name)]
-    rows.append(f"| size of screenshots at equal PSNR | | {', '.join(screens[::-1])} |")
+    screens = [_json(f"screens/{name}.json")[MEAN_EXCESS]["psnr"] for name in ("visual", "psnr")]
+    rows.append(f"| size of screenshots at equal PSNR | {' | '.join(map(_percent, screens))} |")
     for way in ("encode", "decode"):
         avif = _seconds(results, "avif", way)
         times = (f"{_seconds(results, codec, way) / avif:.2g} times as long" for codec in codecs)
@@ -210,16 +219,38 @@ def _is_screenshot(name: str) -> bool:
     return "screen" in name
 
 
+def _screens(*names: str) -> Rows:
+    """Return the excess over AVIF of every image and their mean, in one or more runs."""
+    runs = [_json(f"screens/{name}.json") for name in names]
+    metrics = ("psnr", "ssimulacra2")
+    rows = []
+    for image in runs[0]["images"]:
+        cells = [_percent(run["images"][image][metric]) for run in runs for metric in metrics]
+        rows.append(f"| {image.removesuffix('_screen')} | {' | '.join(cells)} |")
+    cells = [_percent(run[MEAN_EXCESS][metric]) for run in runs for metric in metrics]
+    return [*rows, f"| mean | {' | '.join(cells)} |"]
+
+
+def _lossless() -> Rows:
+    """Return the total bytes of lossless files of photographs and of screenshots."""
+    sizes = _json("screens/lossless.json")["images"]
+    rows = []
+    for kind, is_screen in (("photographs", False), ("screenshots", True)):
+        chosen = [row for name, row in sizes.items() if _is_screenshot(name) == is_screen]
+        totals = (sum(row[codec] for row in chosen) for codec in ("cae", "webp", "png", "jxl"))
+        cells = " | ".join(f"{total:,}" for total in totals)
+        rows.append(f"| {len(chosen)} validation {kind} | {cells} |")
+    return rows
+
+
 def _images(by_image: dict[str, float]) -> Rows:
-    """Return the best, the median and the worst photograph, and each screenshot."""
+    """Return the best, the median and the worst photograph."""
     photographs = sorted(rate for name, rate in by_image.items() if not _is_screenshot(name))
     shown = {
         f"best of {len(photographs)} photographs": photographs[0],
         "median photograph": statistics.median(photographs),
         "worst photograph": photographs[-1],
     }
-    screens = sorted(rate for name, rate in by_image.items() if _is_screenshot(name))
-    shown |= {f"screenshot {number}": rate for number, rate in enumerate(screens, start=1)}
     return [f"| {name} | {_percent(rate)} |" for name, rate in shown.items()]
 
 

@@ -77,11 +77,12 @@ class Candidate(NamedTuple):
 
         A latent under a tile that is lossless as a whole does not count: it is left out, or small.
         """
-        bits = 0.0 if tile.lossless is None else 8.0 * (FRAME_BYTES + len(tile.lossless.pack()))
+        if tile.lossless is None:
+            return 8 * len(tile.payload) + float(self.distortion.sum())
+        bits = 8.0 * (FRAME_BYTES + len(tile.lossless.pack()))
         if tile.is_lossless:
             return bits
-        seen = self.distortion if tile.lossless is None else self.distortion[~self.mask]
-        return bits + 8 * len(tile.payload) + float(seen.sum())
+        return bits + 8 * len(tile.payload) + float(self.distortion[~self.mask].sum())
 
 
 class BlockChoice:
