@@ -20,8 +20,7 @@ from caecodec.errors import DesyncError, FormatError
 from caecodec.format.container import Container
 from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.grid import Region
-from caecodec.format.lossless import LosslessBlocks
-from caecodec.image.lossless import Mask, decode_pixels, mask_of
+from caecodec.image.lossless import mask_of, pixels_of
 from caecodec.image.picture import Pixels
 from caecodec.nn.inference import FrozenModel
 
@@ -67,7 +66,7 @@ class Decompression:
         self._model = model.at(container.header.quality_units)
         self._grid = container.header.grid.at(model.stride)
         self._lost = lost
-        self._shown: dict[int, tuple[Mask, Pixels]] = {}
+        self._lossless: dict[int, Pixels] = {}
         channels = model.config.latent_channels
         self._mosaic = Mosaic(self._grid, channels, margin=model.synthesis_halo)
 
@@ -102,15 +101,27 @@ class Decompression:
         nothing = torch.zeros((config.latent_channels, 0, 0), dtype=torch.int64)
         return TileSymbols(nothing.new_zeros(self._hyper_shape((0, 0))), nothing, nothing)
 
-    def check_tiles_without_positions(self) -> None:
-        """Check the payloads that no window needs. FORMAT.md section 5.
+    def check_unneeded_symbols(self) -> None:
+        """Check the payloads that the pixels of the whole image do not need.
 
         Raises:
-            FormatError: one of them is not empty.
+            FormatError: one of them is not valid.
         """
+        is_lossless = all(tile.is_lossless for tile in self._container.tiles)
         for number, tile in enumerate(self._grid):
-            if not tile.height or not tile.width:
+            if is_lossless or not tile.area:
                 self.symbols(number)
+
+    def check_tile(self, number: int) -> None:
+        """Decode a tile and keep nothing of it.
+
+        Raises:
+            FormatError: as `symbols`, or its lossless blocks are not valid.
+        """
+        self.symbols(number)
+        blocks = self._container.tiles[number].lossless
+        if blocks:
+            pixels_of(blocks, self._container.header, number)
 
     def latent(self, region: Region) -> Tensor:
         """Return y_hat (1, M, h, w) of a region in latent positions, decoding what it needs."""
@@ -182,29 +193,33 @@ class Decompression:
                 on_progress(done / window.area)
 
     def _put_lossless(self, color: Pixels, line: Region) -> None:
-        """Put the lossless blocks of a line in place."""
+        """Put the lossless blocks of a line in place.
+
+        What is kept of a tile is for the next line: a row, or column, of tiles at most.
+        """
         squares = self._grid.at(1)
-        shown = {}
         for number in squares.overlapping(line):
             blocks = self._container.tiles[number].lossless
             if blocks is None or number in self._lost:
                 continue
             tile = squares.tile_at(number)
-            shown[number] = self._shown.get(number) or self._decoded(number, blocks, tile)
-            mask, levels = shown[number]
+            levels = self._lossless.pop(number, None)
+            if levels is None:
+                levels = pixels_of(blocks, self._container.header, number)
+            mask = mask_of(blocks, tile)
             common = tile.common(line)
             here, there = common.within(line), common.within(tile)
             part = color[here.rows, here.columns]
             chosen = mask[there.rows, there.columns]
             part[chosen] = levels[there.rows, there.columns][chosen]
-        self._shown = shown  # the next line may need them, no later one
+            if self._goes_on(tile, line):
+                self._lossless[number] = levels
 
-    def _decoded(self, number: int, blocks: LosslessBlocks, tile: Region) -> tuple[Mask, Pixels]:
-        try:
-            levels = decode_pixels(blocks.image, tile.height, tile.width, is_gray=self.mode.is_gray)
-        except FormatError as error:
-            raise FormatError(f"tile {number}: {error}") from error
-        return mask_of(blocks, tile), levels
+    def _goes_on(self, tile: Region, line: Region) -> bool:
+        """Whether a tile goes on after a line."""
+        if self._grid.is_wide:
+            return tile.left + tile.width > line.left + line.width
+        return tile.top + tile.height > line.top + line.height
 
     def _blank_lost(self, color: Pixels, line: Region) -> None:
         squares = self._grid.at(1)
