@@ -207,7 +207,7 @@ class Codec:
             try:
                 trial.check_tile(number)
             except FormatError as error:
-                lost[number] = str(error)
+                lost[number] = str(error).removeprefix(f"tile {number}: ")
         decompression = self._start_decoding(container, lost=frozenset(lost))
         image = _assemble(decompression, _window(None, header), alpha)
         return image, [f"tile {number}: {lost[number]}" for number in sorted(lost)] + notes
