@@ -5,6 +5,7 @@ file -> unpack -> payload -> decode -> symbols -> dequantize -> y_hat -> synthes
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -144,19 +145,19 @@ class Decompression:
         if self._is_lossless(window):
             yield from self._lossless_lines(window, on_progress)
             return
-        pieces = self._pieces(window, on_progress)
-        piece, levels = next(pieces)
+        pieces, kept = self._pieces(window, on_progress), []
         for line in with_trims(self._grid.lines(window)):
-            color = np.empty((line.height, line.width, *levels.shape[2:]), dtype=np.uint8)
-            missing = line.area
-            while True:
+            color, missing, needed = self._empty(line), line.area, kept
+            kept = []
+            for piece, levels in itertools.chain(needed, pieces):
                 common = piece.common(line)
                 here, there = common.within(line), common.within(piece)
                 color[here.rows, here.columns] = levels[there.rows, there.columns]
+                if self._goes_on(piece, line):
+                    kept.append((piece, levels))
                 missing -= common.area
                 if not missing:
                     break
-                piece, levels = next(pieces)
             self._put_lossless(color, line)
             self._blank_lost(color, line)
             yield line, color
@@ -184,8 +185,7 @@ class Decompression:
     ) -> Iterator[tuple[Region, Pixels]]:
         done = 0
         for line in self._grid.lines(window):
-            channels = () if self.mode.is_gray else (3,)
-            color = np.empty((line.height, line.width, *channels), dtype=np.uint8)
+            color = self._empty(line)
             self._put_lossless(color, line)
             yield line, color
             done += line.area
@@ -215,11 +215,15 @@ class Decompression:
             if self._goes_on(tile, line):
                 self._lossless[number] = levels
 
-    def _goes_on(self, tile: Region, line: Region) -> bool:
-        """Whether a tile goes on after a line."""
+    def _empty(self, line: Region) -> Pixels:
+        channels = () if self.mode.is_gray else (3,)
+        return np.empty((line.height, line.width, *channels), dtype=np.uint8)
+
+    def _goes_on(self, part: Region, line: Region) -> bool:
+        """Whether a part of the image goes on after a line."""
         if self._grid.is_wide:
-            return tile.left + tile.width > line.left + line.width
-        return tile.top + tile.height > line.top + line.height
+            return part.left + part.width > line.left + line.width
+        return part.top + part.height > line.top + line.height
 
     def _blank_lost(self, color: Pixels, line: Region) -> None:
         squares = self._grid.at(1)
