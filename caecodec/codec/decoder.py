@@ -145,7 +145,8 @@ class Decompression:
         if self._is_lossless(window):
             yield from self._lossless_lines(window, on_progress)
             return
-        pieces, kept = self._pieces(window, on_progress), []
+        pieces = self._pieces(window, on_progress)
+        kept: list[tuple[Region, Pixels]] = []
         for line in with_trims(self._grid.lines(window)):
             color, missing, needed = self._empty(line), line.area, kept
             kept = []
