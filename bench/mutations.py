@@ -72,14 +72,28 @@ def picture(mode: str) -> Image.Image:
     return image
 
 
+def drawing(mode: str) -> Image.Image:
+    """Return the picture with flat paper and a line on its left."""
+    image = picture(mode)
+    image.paste(Image.new(mode, (70, 110), "white"))
+    image.paste(Image.new(mode, (50, 3), "black"), (10, 30))
+    return image
+
+
 def sources() -> list[Source]:
-    """Return files of the shipped models in all modes, and the golden files."""
+    """Return files of the shipped models in all modes and with lossless blocks, and golden ones."""
     found = []
     for model in SHIPPED:
         codec = Codec(model, tile_size=4, size_limit=SIZE_LIMIT)
         for mode in MODES:
             data = codec.compress(picture(mode))
             found.append(Source(f"{model} {mode}", data, codec, codec.decompress(data)))
+        files = {
+            "mixed": codec.compress(drawing("RGB")),
+            "lossless": codec.compress_losslessly(drawing("LA")),
+        }
+        for name, data in files.items():
+            found.append(Source(f"{model} {name}", data, codec, codec.decompress(data)))
     toy = Codec(GOLDEN / "toy.safetensors", size_limit=SIZE_LIMIT)
     for name, data in golden_files().items():
         found.append(Source(f"golden {name}", data, toy, toy.decompress(data)))

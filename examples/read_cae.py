@@ -3,7 +3,8 @@
 python examples/read_cae.py FILE.cae WEIGHTS.safetensors
 
 It checks the framing and every checksum, finds the symbols of each tile, and prints the CRC-32 of
-all of them. It does not make pixels, nor check all that a reader must refuse.
+all of them. It does not make pixels, neither from symbols nor from lossless blocks, nor check all
+that a reader must refuse.
 """
 
 import json
@@ -41,26 +42,53 @@ def read_weights(data: bytes) -> tuple[Tensors, dict[str, Any]]:
     return tensors, json.loads(metadata["config"])
 
 
-def read_boxes(data: bytes) -> tuple[dict[str, int], list[bytes]]:
-    """Return the header's fields and the contents of the tiles (sections 3 and 4)."""
+def read_boxes(data: bytes) -> tuple[dict[str, int], list[bytes], dict[int, bytes]]:
+    """Return the header's fields, what the tiles hold, and what PIXL boxes do, by tile.
+
+    Sections 3 and 4.
+    """
     check(data[:9] == b"\x89CAE\r\n\x1a\n\x01", "not a .cae file of version 1")
     (crc,) = struct.unpack_from("<I", data, 26)
     check(crc == zlib.crc32(data[:26]), "the header is damaged")
     names = ("mode", "units", "width", "height")
     header = dict(zip(names, struct.unpack_from("<BHHH", data, 9), strict=True))
     header["tile"] = 16 * 2 ** data[24]
-    tiles, offset = [], 30
+    tiles: list[bytes] = []
+    lossless: dict[int, bytes] = {}
+    offset = 30
     while offset < len(data):
         kind, length = struct.unpack_from("<4sI", data, offset)
         end = offset + 8 + length
         (crc,) = struct.unpack_from("<I", data, end)
         check(crc == zlib.crc32(data[offset:end]), f"box {kind!r} is damaged")
+        content = data[offset + 8 : end]
+        check(kind == b"TILE" or len(tiles) not in lossless, f"box {kind!r} parts PIXL and TILE")
         if kind == b"TILE":
-            tiles.append(data[offset + 8 : end])
-        is_known = kind in (b"TILE", b"ALPH") or b"a" <= kind[:1] <= b"z"
-        check(is_known, f"box {kind!r} needs a newer reader")
+            tiles.append(content)
+        elif kind == b"PIXL":
+            lossless[len(tiles)] = content
+        else:
+            check(not tiles, f"box {kind!r} follows a tile")
+            is_known = kind == b"ALPH" or b"a" <= kind[:1] <= b"z"
+            check(is_known, f"box {kind!r} needs a newer reader")
         offset = end + 4
-    return header, tiles
+    check(len(tiles) not in lossless, "no tile follows its lossless blocks")
+    return header, tiles, lossless
+
+
+def lossless_blocks(content: bytes, side: int, height: int, width: int) -> NDArray[np.bool_]:
+    """Return which blocks (rows, columns) of a tile of these pixels a PIXL box has (section 5.1).
+
+    `side` is that of a tile that no edge cuts.
+    """
+    block = 2 ** content[0] if content else 0
+    check(16 <= block <= side, f"lossless blocks of {block} pixels")
+    rows, columns = -(-height // block), -(-width // block)
+    packed = np.frombuffer(content[1 : 1 + -(-rows * columns // 8)], np.uint8)
+    bits = np.unpackbits(packed)
+    is_right = bits.size >= rows * columns and bits.any() and not bits[rows * columns :].any()
+    check(is_right, "the mask of lossless blocks is not one")
+    return bits[: rows * columns].astype(bool).reshape(rows, columns)
 
 
 class Tables:
@@ -141,13 +169,19 @@ def tile_sides(header: dict[str, int], stride: int) -> list[tuple[int, int]]:
 
 def decode_symbols(file: bytes, weights: bytes) -> list[tuple[Ints, Ints]]:
     """Return the symbols (z, y) of every tile, each (channels, rows, columns)."""
-    (header, contents), (tensors, config) = read_boxes(file), read_weights(weights)
+    (header, contents, lossless), (tensors, config) = read_boxes(file), read_weights(weights)
     tables, units, decoded = Tables(tensors), header["units"], []
     is_classic = config.get("architecture") == "classic"
     anchor = (2 * units * (config["quality_anchors"] - 1) + 10000) // 20000
     stages = config["channels"] if is_classic else []
     stride = (config["stride"] * config["pool_size"]) ** len(stages) if is_classic else 16
-    for content, (height, width) in zip(contents, tile_sides(header, stride), strict=True):
+    tiles = zip(contents, tile_sides(header, stride), tile_sides(header, 1), strict=True)
+    for number, (content, (height, width), pixels) in enumerate(tiles):
+        if number in lossless:
+            blocks = lossless_blocks(lossless[number], header["tile"], *pixels)
+            if blocks.all() and content == bytes(4):  # no symbols
+                decoded.append((np.zeros((0, 0, 0), np.int64),) * 2)
+                continue
         words = np.frombuffer(content[4:], "<u4").astype(np.uint32)
         coder = constriction.stream.stack.AnsCoder(words)
         if is_classic:

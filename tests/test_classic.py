@@ -331,3 +331,14 @@ def test_kmac_counts_equal_those_of_the_convolutions_that_run(
     encode, decode = kmac_per_pixel(config)
     assert encode * 1000 * 64**2 == pytest.approx(counts["encoder"])
     assert decode * 1000 * 64**2 == pytest.approx(counts["decoder"] + counts["image"])
+
+
+@pytest.mark.parametrize("crop", [(37, 21, 120, 100), (37, 21, 100, 120), (1, 1, 199, 149)])
+def test_a_crop_that_starts_within_a_position_is_that_of_the_whole(
+    crop: tuple[int, int, int, int], classic: Codec
+) -> None:
+    codec = Codec(classic.weights, tile_size=4)
+    data = codec.compress(synthetic_image(200, 150, 101), quality=50)
+    x, y, width, height = crop
+    expected = np.array(codec.decompress(data)).astype(int)[y : y + height, x : x + width]
+    assert np.abs(np.array(codec.decompress(data, crop=crop)) - expected).max() <= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import zlib
+from random import Random
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -32,6 +33,7 @@ from caecodec.format.container import (
     unpack,
     unpack_header,
 )
+from caecodec.format.lossless import MIN_BLOCK_LOG2, LosslessBlocks, block_shape
 
 MAX_TILES = 64
 FRAME_BYTES = 12
@@ -65,6 +67,17 @@ def headers(draw: st.DrawFn) -> Header:
     )
 
 
+def lossless_blocks(header: Header, number: int, random: Random) -> LosslessBlocks | None:
+    """Return any blocks of a tile, or none; their image is any bytes."""
+    grid = header.grid.at(1)
+    block_log2 = random.randrange(MIN_BLOCK_LOG2, grid.side.bit_length())
+    rows, columns = block_shape(grid.tile_at(number), block_log2)
+    bits = random.getrandbits(rows * columns)
+    mask = (bits << -rows * columns % 8).to_bytes(-(-rows * columns // 8), "big")
+    image = random.randbytes(random.randrange(20))
+    return LosslessBlocks(block_log2, mask, rows * columns, image) if bits else None
+
+
 @st.composite
 def containers(draw: st.DrawFn) -> Container:
     """Draw a container whose tiles, alpha and metadata are any bytes."""
@@ -72,7 +85,11 @@ def containers(draw: st.DrawFn) -> Container:
     tile = st.builds(Tile, st.integers(0, 2**32 - 1), st.binary(max_size=20))
     number = len(header.grid)
     drawn = draw(st.lists(tile, min_size=1, max_size=min(number, 5)))
-    tiles = tuple(drawn[i % len(drawn)] for i in range(number))
+    random = draw(st.randoms(use_true_random=False))
+    tiles = tuple(
+        dataclasses.replace(drawn[i % len(drawn)], lossless=lossless_blocks(header, i, random))
+        for i in range(number)
+    )
     metadata = draw(st.dictionaries(st.sampled_from(sorted(METADATA_BOXES)), st.binary()))
     alpha = draw(st.binary()) if header.mode.has_alpha else None
     return Container(header, tiles, alpha, metadata)

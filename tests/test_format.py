@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import re
 import struct
@@ -24,6 +25,8 @@ from caecodec.format.boxes import MAX_METADATA, METADATA_BOXES
 from caecodec.format.constants import SIZE_LIMIT, Mode
 from caecodec.format.container import HEADER_BYTES, Header, unpack, unpack_header
 from caecodec.format.entropy_coder import EntropyCoder
+from caecodec.format.grid import Region
+from caecodec.format.lossless import LosslessBlocks
 from caecodec.format.tables import CodingTables, make_counts
 from caecodec.weights.storage import Weights
 
@@ -482,7 +485,27 @@ def spec_tile(payload: bytes, weights: Weights, units: int, sides: tuple[int, in
     return [z, np.reshape(y, indexes.shape)]
 
 
-@pytest.mark.parametrize("name", ["rgb-1x1", "rgb-2x2", "gray", "rgb-q0", "rgb-q37.25", "tiles"])
+def spec_lossless(levels: Array, blocks: LosslessBlocks, tile: Region) -> None:
+    """Put the lossless blocks of a tile, in pixels, in place: sections 5.1 and 7.5."""
+    own = levels[tile.rows, tile.columns]
+    with Image.open(io.BytesIO(blocks.image)) as image:
+        stored = np.array(image)
+    side = 2**blocks.block_log2
+    bits = "".join(f"{byte:08b}" for byte in blocks.mask)
+    corners = [(i, j) for i in range(0, tile.height, side) for j in range(0, tile.width, side)]
+    for (i, j), bit in zip(corners, bits, strict=False):
+        if bit == "1":
+            block = stored[i : i + side, j : j + side]
+            own[i : i + side, j : j + side] = block if own.ndim == 3 else block[..., 0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("rgb-1x1", "rgb-2x2", "gray", "rgb-q0", "rgb-q37.25", "tiles"),
+        *("lossless-mixed", "lossless-gray"),
+    ],
+)
 def test_decoder_written_from_the_document_finds_the_same_symbols_and_pixels(
     name: str, toy: Codec
 ) -> None:
@@ -494,6 +517,8 @@ def test_decoder_written_from_the_document_finds_the_same_symbols_and_pixels(
     y_hat = np.zeros((toy.weights.config.latent_channels, bounds.height, bounds.width))
     found = []
     for region, tile in zip(header.grid, container.tiles, strict=True):
+        if not tile.payload and tile.lossless:
+            continue
         sides = (region.height, region.width)
         z, y = spec_tile(tile.payload, toy.weights, header.quality_units, sides)
         found += [z, y]
@@ -504,6 +529,9 @@ def test_decoder_written_from_the_document_finds_the_same_symbols_and_pixels(
     with Image.open(path.with_suffix(".png")) as image:
         reference = np.array(image).astype(np.int64)
     levels = networks.levels(y_hat, is_gray=header.mode is Mode.L)
+    for region, tile in zip(header.grid.at(1), container.tiles, strict=True):
+        if tile.lossless:
+            spec_lossless(levels, tile.lossless, region)
     difference = levels[: header.height, : header.width] - reference
     assert np.abs(difference).max() <= 2
     assert np.sqrt(np.mean(difference**2)) <= 0.1

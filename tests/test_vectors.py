@@ -22,8 +22,10 @@ from caecodec.codec.decoder import Decompression
 from caecodec.format.constants import Mode
 from caecodec.format.container import METADATA_BOXES, Container, Header, Tile, unpack, unpack_header
 from caecodec.format.entropy_coder import EntropyCoder
-from caecodec.format.grid import TileGrid
+from caecodec.format.grid import Region, TileGrid
+from caecodec.format.lossless import LosslessBlocks, unpack_blocks
 from caecodec.format.tables import CODER_BITS, ESCAPE_BITS, CodingTables, coder_probabilities
+from caecodec.image.lossless import mask_of
 from caecodec.nn.exact import IntegerLayer, IntegerScaleHead
 
 TESTS = Path(__file__).parent
@@ -31,7 +33,7 @@ VECTORS = TESTS / "vectors"
 READER = SimpleNamespace(**runpy.run_path(str(TESTS.parent / "examples" / "read_cae.py")))
 READER_REFUSES = ("BadMagicError", "UnsupportedVersionError", "ChecksumMismatchError")
 """What the independent reader checks of a header."""
-FILES = ["headers", "boxes", "grid", "tables", "payloads", "scale_head"]
+FILES = ["headers", "boxes", "lossless", "grid", "tables", "payloads", "scale_head"]
 
 Vector = dict[str, Any]
 
@@ -64,7 +66,7 @@ def test_legal_headers_have_the_fields_of_the_vectors(vector: Vector) -> None:
     )
     assert unpack_header(data) == expected
     assert expected.pack() == data
-    found, _ = READER.read_boxes(data)
+    found, *_ = READER.read_boxes(data)
     assert found.pop("tile") == 16 * 2 ** fields["tile_log2"]
     assert found.pop("units") == fields["quality"]
     assert found == {name: fields[name] for name in ("mode", "width", "height")}
@@ -91,7 +93,7 @@ def test_files_hold_what_the_vectors_say(vector: Vector) -> None:
     assert (container.alpha.hex() if container.alpha else None) == vector["alpha"]
     tiles = [(tile.symbols_crc, payload_of(tile.payload)) for tile in container.tiles]
     assert tiles == [(tile["symbols_crc"], tile["payload"]) for tile in vector["tiles"]]
-    _, contents = READER.read_boxes(data)
+    _, contents, _ = READER.read_boxes(data)
     assert [payload_of(content) for content in contents] == [
         [tile["symbols_crc"], *tile["payload"]] for tile in vector["tiles"]
     ]
@@ -115,6 +117,39 @@ def test_malformed_files_are_refused_with_the_error_of_the_vectors(
         with pytest.raises(errors.FormatError) as caught:
             read(data)
         assert type(caught.value) is refusal(vector)
+
+
+def blocks_of(vector: Vector) -> LosslessBlocks:
+    tile = Region(0, 0, vector["height"], vector["width"])
+    return unpack_blocks(bytes.fromhex(vector["hex"]), tile, 16 * 2 ** vector["tile_log2"])
+
+
+def mask_of_reader(vector: Vector) -> NDArray[np.bool_]:
+    side = 16 * 2 ** vector["tile_log2"]
+    content = bytes.fromhex(vector["hex"])
+    return READER.lossless_blocks(content, side, vector["height"], vector["width"])
+
+
+@each("lossless")
+def test_lossless_blocks_are_those_of_the_vectors(vector: Vector) -> None:
+    found = blocks_of(vector)
+    assert found.pack().hex() == vector["hex"]
+    assert (found.block_log2, found.image.hex()) == (vector["block_log2"], vector["image"])
+    expected = np.array([[bit == "1" for bit in row] for row in vector["blocks"]])
+    assert (found.num_blocks, found.num_lossless) == (expected.size, expected.sum())
+    assert np.array_equal(mask_of_reader(vector), expected)
+    tile = Region(0, 0, vector["height"], vector["width"])
+    in_pixels = expected.repeat(2**found.block_log2, 0).repeat(2**found.block_log2, 1)
+    assert np.array_equal(mask_of(found, tile), in_pixels[: tile.height, : tile.width])
+
+
+@each("lossless", refused=True)
+def test_lossless_blocks_are_refused_with_the_error_of_the_vectors(vector: Vector) -> None:
+    with pytest.raises(errors.FormatError) as caught:
+        blocks_of(vector)
+    assert type(caught.value) is refusal(vector)
+    with pytest.raises(ValueError, match="lossless blocks"):
+        mask_of_reader(vector)
 
 
 @each("grid")

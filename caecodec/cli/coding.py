@@ -23,6 +23,7 @@ from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
 from caecodec.format.container import unpack, unpack_header
 from caecodec.image.alpha import decode_alpha
 from caecodec.image.image_files import read_image
+from caecodec.image.lossless import pixels_of
 from caecodec.image.metrics import psnr
 from caecodec.image.picture import take_apart
 from caecodec.image.saving import FORMATS, check_saved, save_image
@@ -261,7 +262,7 @@ def _write_image(target: str, image: Image.Image, suffix: str) -> list[str]:
 def verify_all(
     paths: Sequence[str], *, deep: bool, model: str | None, size_limit: int, batch: Batch
 ) -> None:
-    """Check every file's framing, checksums and alpha; if deep, also decode its symbols."""
+    """Check each file's framing, checksums, alpha and lossless blocks; if deep, symbols, too."""
 
     def work(job: Job, _: Progress) -> Outcome:
         data = read_file(job.source)
@@ -270,6 +271,9 @@ def verify_all(
         header, count = container.header, len(container.tiles)
         if container.alpha is not None:
             decode_alpha(container.alpha, header.width, header.height)
+        for number, tile in enumerate(container.tiles):
+            if tile.lossless:
+                pixels_of(tile.lossless, header, number)
         if deep:
             _codec_for(data, model, size_limit).file_symbols(data)
         tiles = f"{count} tile{'s' if count > 1 else ''}{', symbols decoded' if deep else ''}"

@@ -174,7 +174,7 @@ class Codec:
             alpha = decode_alpha(container.alpha, header.width, header.height)
         decompression = self._start_decoding(container)
         if crop is None:
-            decompression.check_tiles_without_positions()
+            decompression.check_unneeded_symbols()
         return _assemble(decompression, window, alpha, reductions[scale], on_progress)
 
     @torch.inference_mode()
@@ -205,9 +205,9 @@ class Codec:
         trial = self._start_decoding(container)
         for number in set(range(len(container.tiles))) - set(lost):
             try:
-                trial.symbols(number)
+                trial.check_tile(number)
             except FormatError as error:
-                lost[number] = str(error)
+                lost[number] = str(error).removeprefix(f"tile {number}: ")
         decompression = self._start_decoding(container, lost=frozenset(lost))
         image = _assemble(decompression, _window(None, header), alpha)
         return image, [f"tile {number}: {lost[number]}" for number in sorted(lost)] + notes

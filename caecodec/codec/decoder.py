@@ -5,6 +5,7 @@ file -> unpack -> payload -> decode -> symbols -> dequantize -> y_hat -> synthes
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,8 +21,7 @@ from caecodec.errors import DesyncError, FormatError
 from caecodec.format.container import Container
 from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.grid import Region
-from caecodec.format.lossless import LosslessBlocks
-from caecodec.image.lossless import Mask, decode_pixels, mask_of
+from caecodec.image.lossless import mask_of, pixels_of
 from caecodec.image.picture import Pixels
 from caecodec.nn.inference import FrozenModel
 
@@ -67,7 +67,7 @@ class Decompression:
         self._model = model.at(container.header.quality_units)
         self._grid = container.header.grid.at(model.stride)
         self._lost = lost
-        self._shown: dict[int, tuple[Mask, Pixels]] = {}
+        self._lossless: dict[int, Pixels] = {}
         channels = model.config.latent_channels
         self._mosaic = Mosaic(self._grid, channels, margin=model.synthesis_halo)
 
@@ -102,15 +102,27 @@ class Decompression:
         nothing = torch.zeros((config.latent_channels, 0, 0), dtype=torch.int64)
         return TileSymbols(nothing.new_zeros(self._hyper_shape((0, 0))), nothing, nothing)
 
-    def check_tiles_without_positions(self) -> None:
-        """Check the payloads that no window needs. FORMAT.md section 5.
+    def check_unneeded_symbols(self) -> None:
+        """Check the payloads that the pixels of the whole image do not need.
 
         Raises:
-            FormatError: one of them is not empty.
+            FormatError: one of them is not valid.
         """
+        is_lossless = all(tile.is_lossless for tile in self._container.tiles)
         for number, tile in enumerate(self._grid):
-            if not tile.height or not tile.width:
+            if is_lossless or not tile.area:
                 self.symbols(number)
+
+    def check_tile(self, number: int) -> None:
+        """Decode a tile and keep nothing of it.
+
+        Raises:
+            FormatError: as `symbols`, or its lossless blocks are not valid.
+        """
+        self.symbols(number)
+        blocks = self._container.tiles[number].lossless
+        if blocks:
+            pixels_of(blocks, self._container.header, number)
 
     def latent(self, region: Region) -> Tensor:
         """Return y_hat (1, M, h, w) of a region in latent positions, decoding what it needs."""
@@ -134,18 +146,19 @@ class Decompression:
             yield from self._lossless_lines(window, on_progress)
             return
         pieces = self._pieces(window, on_progress)
-        piece, levels = next(pieces)
+        kept: list[tuple[Region, Pixels]] = []
         for line in with_trims(self._grid.lines(window)):
-            color = np.empty((line.height, line.width, *levels.shape[2:]), dtype=np.uint8)
-            missing = line.area
-            while True:
+            color, missing, needed = self._empty(line), line.area, kept
+            kept = []
+            for piece, levels in itertools.chain(needed, pieces):
                 common = piece.common(line)
                 here, there = common.within(line), common.within(piece)
                 color[here.rows, here.columns] = levels[there.rows, there.columns]
+                if self._goes_on(piece, line):
+                    kept.append((piece, levels))
                 missing -= common.area
                 if not missing:
                     break
-                piece, levels = next(pieces)
             self._put_lossless(color, line)
             self._blank_lost(color, line)
             yield line, color
@@ -173,8 +186,7 @@ class Decompression:
     ) -> Iterator[tuple[Region, Pixels]]:
         done = 0
         for line in self._grid.lines(window):
-            channels = () if self.mode.is_gray else (3,)
-            color = np.empty((line.height, line.width, *channels), dtype=np.uint8)
+            color = self._empty(line)
             self._put_lossless(color, line)
             yield line, color
             done += line.area
@@ -182,29 +194,37 @@ class Decompression:
                 on_progress(done / window.area)
 
     def _put_lossless(self, color: Pixels, line: Region) -> None:
-        """Put the lossless blocks of a line in place."""
+        """Put the lossless blocks of a line in place.
+
+        What is kept of a tile is for the next line: a row, or column, of tiles at most.
+        """
         squares = self._grid.at(1)
-        shown = {}
         for number in squares.overlapping(line):
             blocks = self._container.tiles[number].lossless
             if blocks is None or number in self._lost:
                 continue
             tile = squares.tile_at(number)
-            shown[number] = self._shown.get(number) or self._decoded(number, blocks, tile)
-            mask, levels = shown[number]
+            levels = self._lossless.pop(number, None)
+            if levels is None:
+                levels = pixels_of(blocks, self._container.header, number)
+            mask = mask_of(blocks, tile)
             common = tile.common(line)
             here, there = common.within(line), common.within(tile)
             part = color[here.rows, here.columns]
             chosen = mask[there.rows, there.columns]
             part[chosen] = levels[there.rows, there.columns][chosen]
-        self._shown = shown  # the next line may need them, no later one
+            if self._goes_on(tile, line):
+                self._lossless[number] = levels
 
-    def _decoded(self, number: int, blocks: LosslessBlocks, tile: Region) -> tuple[Mask, Pixels]:
-        try:
-            levels = decode_pixels(blocks.image, tile.height, tile.width, is_gray=self.mode.is_gray)
-        except FormatError as error:
-            raise FormatError(f"tile {number}: {error}") from error
-        return mask_of(blocks, tile), levels
+    def _empty(self, line: Region) -> Pixels:
+        channels = () if self.mode.is_gray else (3,)
+        return np.empty((line.height, line.width, *channels), dtype=np.uint8)
+
+    def _goes_on(self, part: Region, line: Region) -> bool:
+        """Whether a part of the image goes on after a line."""
+        if self._grid.is_wide:
+            return part.left + part.width > line.left + line.width
+        return part.top + part.height > line.top + line.height
 
     def _blank_lost(self, color: Pixels, line: Region) -> None:
         squares = self._grid.at(1)

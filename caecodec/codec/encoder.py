@@ -174,8 +174,8 @@ class Compression:
     ) -> dict[int, Tile]:
         """Return the tiles with lossless blocks where these pay.
 
-        Latents of those tiles, and of the tiles around them, are made again, from the picture with
-        the blocks filled in; a tile that is lossless up to the tiles around it has none.
+        Latents of those tiles, and of tiles that see them, are made again, from the picture with
+        the blocks filled in; a tile that only lossless ones see has none.
         """
         choice, units = self._choice, encoding.header.quality_units
         decoded = Decompression(
@@ -187,16 +187,19 @@ class Compression:
         masks = {number: candidate.mask for number, candidate in candidates.items()}
         seen = Compression(self.setup, choice.filled_picture(masks), size_limit=self.size_limit)
         code = partial(seen.coded, seen.at(encoding.header.quality), level)
-        near = {beside for number in masks for beside in neighbours(number, choice.grid)}
+        model = self.setup.model
+        seen_from = model.stride * model.analysis_halo
+        shown_in = model.stride * (model.synthesis_halo + 1)
+        near = {beside for number in masks for beside in neighbours(number, choice.grid, seen_from)}
         whole = {number for number, mask in masks.items() if mask.all()}
-        coded = code(only=near - surrounded(whole, choice.grid))
+        coded = code(only=near - surrounded(whole, choice.grid, shown_in))
         tiles = plain | coded
         for number, candidate in candidates.items():
             ways = [choice.blocks(number, candidate.mask), choice.whole(number)]
             options = [plain[number], *(replace(tiles[number], lossless=way) for way in ways)]
             tiles[number] = min(options, key=candidate.cost)
         whole = {number for number, tile in tiles.items() if tile.is_lossless}
-        bare = surrounded(whole, choice.grid)
+        bare = surrounded(whole, choice.grid, shown_in)
         for number, tile in code(only=whole - bare - coded.keys()).items():
             tiles[number] = replace(tile, lossless=tiles[number].lossless)
         for number in bare:

@@ -175,18 +175,15 @@ class BlockChoice:
         return self._novel[number]
 
 
-def surrounded(numbers: Iterable[int], grid: TileGrid) -> set[int]:
-    """Return those tiles all of whose neighbours, up to eight, are among them, too."""
+def surrounded(numbers: Iterable[int], grid: TileGrid, margin: int) -> set[int]:
+    """Return those tiles among which all tiles within a margin of them are, too."""
     chosen = set(numbers)
-    return {number for number in chosen if neighbours(number, grid) <= chosen}
+    return {number for number in chosen if neighbours(number, grid, margin) <= chosen}
 
 
-def neighbours(number: int, grid: TileGrid) -> set[int]:
-    """Return a tile and the tiles that touch it."""
-    row, column = divmod(number, grid.columns)
-    rows = range(max(0, row - 1), min(grid.rows, row + 2))
-    columns = range(max(0, column - 1), min(grid.columns, column + 2))
-    return {near * grid.columns + beside for near in rows for beside in columns}
+def neighbours(number: int, grid: TileGrid, margin: int) -> set[int]:
+    """Return the tiles that are within a margin of a tile, all in pixels; it is one of them."""
+    return set(grid.overlapping(grid.tile_at(number).grown(margin, grid.bounds)))
 
 
 def filled(color: Pixels, hidden: Mask) -> Pixels:

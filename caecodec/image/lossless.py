@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.WebPImagePlugin import WebPImageFile
 
 from caecodec.errors import CodecError, FormatError, first_line
+from caecodec.format.container import Header
 from caecodec.format.grid import Region
 from caecodec.format.lossless import LosslessBlocks, block_shape
 from caecodec.image.picture import Pixels
@@ -55,6 +56,24 @@ def encode_pixels(color: Pixels) -> bytes:
     image = Image.fromarray(color).convert("RGB")
     image.save(buffer, "WEBP", lossless=True, quality=100, method=5)
     return buffer.getvalue()
+
+
+def pixels_of(blocks: LosslessBlocks, header: Header, number: int) -> Pixels:
+    """Return the image (H, W) or (H, W, 3) that holds the lossless blocks of a tile.
+
+    Args:
+        blocks: of the tile.
+        header: of the file.
+        number: of the tile, in raster order.
+
+    Raises:
+        FormatError: it is not an image that section 5.1 allows.
+    """
+    tile = header.grid.at(1).tile_at(number)
+    try:
+        return decode_pixels(blocks.image, tile.height, tile.width, is_gray=header.mode.is_gray)
+    except FormatError as error:
+        raise FormatError(f"tile {number}: {error}") from error
 
 
 def decode_pixels(data: bytes, height: int, width: int, *, is_gray: bool) -> Pixels:

@@ -19,6 +19,8 @@ from caecodec.errors import CodecError, ModelError
 from caecodec.format.container import Container, Header, Tile, pack, read_front, unpack
 from caecodec.format.entropy_coder import EntropyCoder
 from caecodec.format.tables import IntArray
+from caecodec.image.lossless import mask_of, pixels_of
+from caecodec.image.picture import Pixels
 from caecodec.weights.storage import load_weights
 
 Result = TypeVar("Result")
@@ -67,7 +69,21 @@ def check_file(codec: Codec, data: bytes) -> Image.Image | None:
         assert salvaged
         assert salvaged[1] == []
         assert is_same(salvaged[0], image)
+        check_lossless(container, np.array(image))
     return image
+
+
+def check_lossless(container: Container, levels: Pixels) -> None:
+    """Check that an image (H, W) or (H, W, channels) has the lossless blocks of its file."""
+    header, gray = container.header, container.header.mode.is_gray
+    color = levels.reshape(header.height, header.width, -1)[..., : 1 if gray else 3]
+    for number, (tile, region) in enumerate(zip(container.tiles, header.grid.at(1), strict=True)):
+        if tile.lossless:
+            stored = pixels_of(tile.lossless, header, number).reshape(
+                region.height, region.width, -1
+            )
+            mask = mask_of(tile.lossless, region)
+            assert np.array_equal(color[region.rows, region.columns][mask], stored[mask])
 
 
 def check_payloads(codec: Codec, header: Header, payloads: list[bytes]) -> None:

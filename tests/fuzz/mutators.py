@@ -23,6 +23,8 @@ _CRC_BYTES = 4
 _FRAME_BYTES = 8
 """Of a box before its content."""
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_TILE, _LOSSLESS = b"TILE", b"PIXL"
+_WEBP_MAGIC = b"RIFF"
 _FIELDS = {"mode": (9, 1), "quality": (10, 2), "width": (12, 2), "height": (14, 2),
            "digest": (16, 8), "tile_log2": (24, 1), "reserved": (25, 1)}  # fmt: skip
 """Header fields that a forgery changes: offset and bytes. FORMAT.md section 4."""
@@ -202,7 +204,8 @@ def _change_content(boxes: list[Box], _: list[Box], random: Random) -> list[Box]
 
 def _change_type(boxes: list[Box], others: list[Box], random: Random) -> list[Box]:
     at = random.randrange(len(boxes))
-    known = [kind for kind, _ in (*boxes, *others)] + [b"iccp", b"exif", b"xmp ", b"ALPH", b"note"]
+    known = [b"iccp", b"exif", b"xmp ", b"ALPH", b"PIXL", b"note"]
+    known += [kind for kind, _ in (*boxes, *others)]
     kind = random.choice((random.choice(known), flip(boxes[at][0], random)))
     return [*boxes[:at], (kind, boxes[at][1]), *boxes[at + 1 :]]
 
@@ -238,6 +241,50 @@ def _add_unknown(boxes: list[Box], _: list[Box], random: Random) -> list[Box]:
     return boxes
 
 
+def _change_lossless(boxes: list[Box], others: list[Box], random: Random) -> list[Box]:
+    """Change side, mask or image of the lossless blocks of a tile."""
+    boxes, at = _with_lossless(boxes, others, random)
+    content = boxes[at][1]
+    start = max(1, content.find(_WEBP_MAGIC))
+    side, mask, image = content[:1], content[1:start], content[start:]
+    part = random.randrange(3)
+    if part == 0:
+        side = bytes([random.randrange(14)])
+    elif part == 1:
+        size = len(mask)
+        masks = flip(mask, random), random.randbytes(size), b"\xff" * size, mask[1:], mask + b"\0"
+        mask = random.choice(masks)
+    else:
+        image = random.choice((change_bytes(image, random), random.choice((*boxes, *others))[1]))
+    boxes[at] = (_LOSSLESS, side + mask + image)
+    return boxes
+
+
+def _misplace_lossless(boxes: list[Box], others: list[Box], random: Random) -> list[Box]:
+    """Repeat or move the lossless blocks of a tile, or take the tile or its symbols from them."""
+    boxes, at = _with_lossless(boxes, others, random)
+    change = random.randrange(4)
+    if change == 0:
+        boxes.insert(at, boxes[at])
+    elif change == 1:
+        boxes.insert(random.randrange(len(boxes)), boxes.pop(at))
+    else:
+        boxes[at + 1 : at + 2] = [(_TILE, bytes(4))] if change == 2 else []
+    return boxes
+
+
+def _with_lossless(boxes: list[Box], others: list[Box], random: Random) -> tuple[list[Box], int]:
+    """Return boxes of which one at least has lossless blocks, and the place of such a one."""
+    boxes = boxes.copy()
+    places = [place for place, (kind, _) in enumerate(boxes) if kind == _LOSSLESS]
+    if not places:
+        found = [box for box in others if box[0] == _LOSSLESS] or [(_LOSSLESS, b"\x04\x80")]
+        places = [place for place, (kind, _) in enumerate(boxes) if kind == _TILE] or [0]
+        places = [random.choice(places)]
+        boxes.insert(places[0], random.choice(found))
+    return boxes, random.choice(places)
+
+
 FORGERIES: dict[str, Callable[[list[Box], list[Box], Random], list[Box]]] = {
     "content": _change_content,
     "type": _change_type,
@@ -246,6 +293,8 @@ FORGERIES: dict[str, Callable[[list[Box], list[Box], Random], list[Box]]] = {
     "exchanged boxes": _exchange,
     "grafted box": _graft,
     "unknown box": _add_unknown,
+    "lossless blocks": _change_lossless,
+    "place of lossless blocks": _misplace_lossless,
 }
 
 

@@ -19,7 +19,7 @@ from caecodec.format.container import HEADER_BYTES, Header
 FILES = golden_files()
 SEEDS = list(FILES.values())
 SIDE, COLUMNS, ROWS = 64, 4, 3
-"""Of the tiles of the golden file `tiles`: pixels a side, how many beside and below each other."""
+"""Of the tiles of the files of `whole`: pixels a side, how many beside and below each other."""
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # on an alpha's own chunks
 small_files = st.sampled_from([name for name in FILES if name != "alpha-png"])
@@ -31,9 +31,10 @@ def bounded(max_examples: int) -> settings:
 
 
 @pytest.fixture(scope="module")
-def tiles(limited: Codec) -> np.ndarray:
-    """The pixels of the golden file `tiles`."""
-    return np.array(limited.decompress(FILES["tiles"])).astype(int)
+def whole(limited: Codec) -> dict[str, np.ndarray]:
+    """The pixels of the golden files of several tiles in colour."""
+    names = ("tiles", "lossless-mixed")
+    return {name: np.array(limited.decompress(FILES[name])).astype(int) for name in names}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -55,18 +56,22 @@ def test_damage_is_refused_by_every_decoder(limited: Codec, name: str, random: R
 
 
 @pytest.mark.slow
-@bounded(40)
-@given(st.sampled_from(sorted(set(DAMAGES) - {"splice"})), randoms)
+@bounded(60)
+@given(
+    st.sampled_from(("tiles", "lossless-mixed")),
+    st.sampled_from(sorted(set(DAMAGES) - {"splice"})),
+    randoms,
+)
 def test_what_is_salvaged_is_right_or_named_as_lost(
-    limited: Codec, tiles: np.ndarray, kind: str, random: Random
+    limited: Codec, whole: dict[str, np.ndarray], name: str, kind: str, random: Random
 ) -> None:
-    head, body = FILES["tiles"][:HEADER_BYTES], FILES["tiles"][HEADER_BYTES:]
+    head, body = FILES[name][:HEADER_BYTES], FILES[name][HEADER_BYTES:]
     try:
         image, losses = limited.salvage(head + DAMAGES[kind](body, body, random))
     except CodecError:
         return
     lost = {int(line.split()[1].rstrip(":")) for line in losses if line.startswith("tile ")}
-    difference = np.abs(np.array(image) - tiles)
+    difference = np.abs(np.array(image) - whole[name])
     for number in range(ROWS * COLUMNS):
         row, column = divmod(number, COLUMNS)
         near = {

@@ -8,19 +8,22 @@ python tests/golden/make_golden.py --model         trains the toy model anew: al
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from caecodec.codec.codec import Codec
-from caecodec.config import MainConfig
+from caecodec.config import MAX_QUALITY, MainConfig
 from caecodec.format.container import HEADER_BYTES
 from caecodec.image.alpha import encode_alpha
+from caecodec.image.lossless import encode_pixels
 from caecodec.train.export import export
 from caecodec.train.settings import MainSettings
 from caecodec.train.trainer import Budget, Trainer
@@ -58,6 +61,14 @@ def synthetic_image(width: int, height: int, seed: int) -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
+def drawn_image(width: int, height: int, seed: int) -> np.ndarray:
+    """Draw lines on flat paper beside a synthetic image: uint8 (height, width, 3)."""
+    image = synthetic_image(width, height, seed)
+    image[:, : width // 2] = 250, 250, 245
+    image[10 : height - 10 : 9, 8 : width // 2 - 8] = 20, 40, 90
+    return image
+
+
 def train_toy() -> None:
     """Train and export the toy model."""
     images = [
@@ -70,8 +81,11 @@ def train_toy() -> None:
         print(export(checkpoint, images, TOY, num_crops=64))
 
 
-def cases() -> dict[str, tuple[Image.Image, float, int]]:
-    """Return name -> (image, quality, tile size) of the files that must decode for ever."""
+def cases() -> dict[str, tuple[Image.Image, float | None, int]]:
+    """Return name -> (image, quality, tile size) of the files that must decode for ever.
+
+    Where quality is None, all of the image is stored losslessly.
+    """
     color = synthetic_image(90, 70, 100)
     alpha = np.linspace(0, 255, 90 * 70).reshape(70, 90).astype(np.uint8)
     rgba = Image.fromarray(np.dstack((color, alpha)))
@@ -80,6 +94,8 @@ def cases() -> dict[str, tuple[Image.Image, float, int]]:
     wide = np.zeros((1, 16_400, 4), np.uint8)  # beyond WebP: alpha goes to PNG
     wide[..., 3] = np.arange(16_400) // 100
     tagged.info |= METADATA
+    drawn = drawn_image(200, 150, 5)
+    hidden = np.dstack((drawn, 255 * (np.indices((150, 200)).sum(0) % 50 < 30))).astype(np.uint8)
     return {
         "rgb-2x2": (Image.fromarray(color[:2, :2]), 50, 64),
         "rgb-1x1": (Image.fromarray(color[:1, :1]), 0, 64),
@@ -97,10 +113,13 @@ def cases() -> dict[str, tuple[Image.Image, float, int]]:
         "escapes": (Image.fromarray(contrast), 100, 64),
         "alpha-png": (Image.fromarray(wide), 0, 128),
         "tiles": (Image.fromarray(synthetic_image(200, 150, 101)), 60, 4),
+        "lossless-mixed": (Image.fromarray(drawn), 60, 4),
+        "lossless-gray": (Image.fromarray(drawn[..., 1]), 20, 4),
+        "lossless-whole": (Image.fromarray(hidden), None, 4),
     }
 
 
-def shipped_cases() -> dict[str, tuple[Image.Image, float, int]]:
+def shipped_cases() -> dict[str, tuple[Image.Image, float | None, int]]:
     """Return name -> (image, quality, tile size) of the files of each shipped model."""
     with Image.open(PHOTO) as photo:
         color = Image.fromarray(np.array(photo)[70:150, 120:216])  # without its metadata
@@ -130,21 +149,24 @@ def write_shipped() -> None:
             write_file(GOLDEN / "shipped" / f"{model}-{name}", codec, image, quality)
 
 
-def write_file(path: Path, codec: Codec, image: Image.Image, quality: float) -> None:
+def write_file(path: Path, codec: Codec, image: Image.Image, quality: float | None) -> None:
     """Write a file, the pixels it decodes to here, and the CRC-32 of its symbols."""
     path.parent.mkdir(exist_ok=True)
     if path.with_name(f"{path.name}.cae").exists():
         return
-    data = codec.compress(image, quality=quality)
+    if quality is None:
+        data = codec.compress_losslessly(image)
+    else:
+        data = codec.compress(image, quality=quality)
     path.with_name(f"{path.name}.cae").write_bytes(data)
     decoded = codec.decompress(data)
     decoded.info.clear()
     decoded.save(path.with_name(f"{path.name}.png"))
-    symbols = codec.start(image).symbols(quality)
+    symbols = codec.file_symbols(data)
     crc = zlib.crc32(b"".join(values.astype("<i4").tobytes() for values, _ in symbols))
     vector = {
         "symbols_crc": f"{crc:08x}",
-        "quality": quality,
+        "quality": MAX_QUALITY if quality is None else quality,
         "mode": image.mode,
         "digest": codec.digest.hex(),
     }
@@ -254,13 +276,79 @@ def malformed(good: bytes) -> dict[str, tuple[bytes, str]]:
     }
 
 
+def lossless_content(block_log2: int, mask: bytes, image: bytes) -> bytes:
+    """Return the content of a box of lossless blocks."""
+    return bytes([block_log2]) + mask + image
+
+
+def saved(image: Image.Image, image_format: str = "WEBP", **options: Any) -> bytes:
+    """Return an image file, lossless unless the options say otherwise."""
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **({"lossless": True, "exact": True} | options))
+    return buffer.getvalue()
+
+
+def malformed_lossless(good: bytes) -> dict[str, tuple[bytes, str]]:
+    """Return name -> (bytes, error class) of files whose one tile has lossless blocks."""
+    head, tile = good[:HEADER_BYTES], good[HEADER_BYTES:]
+    gray = header_with(good, 9, b"\x01")[:HEADER_BYTES]
+    wide = header_with(good, 12, b"\x11")[:HEADER_BYTES]
+    color = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    plain = Image.fromarray(color)
+    image = encode_pixels(color)
+    blocks = box(b"PIXL", lossless_content(4, b"\x80", image))
+    wide_blocks = lossless_content(4, b"\x80", encode_pixels(np.zeros((2, 17, 3), np.uint8)))
+    contents = {
+        "box-empty": b"",
+        "side-below": lossless_content(3, b"\x80", image),
+        "side-beyond": lossless_content(11, b"\x80", image),
+        "mask-missing": lossless_content(4, b"", b""),
+        "mask-zero": lossless_content(4, b"\0", image),
+        "mask-bit-beyond": lossless_content(4, b"\xc0", image),
+        "image-missing": lossless_content(4, b"\x80", b""),
+        "image-cut": lossless_content(4, b"\x80", image[:-5]),
+        "image-png": lossless_content(4, b"\x80", saved(plain, "PNG")),
+        "image-lossy": lossless_content(4, b"\x80", saved(plain, lossless=False)),
+        "image-extended": lossless_content(4, b"\x80", saved(plain, exif=METADATA["exif"])),
+        "image-animated": lossless_content(
+            4, b"\x80", saved(plain, save_all=True, append_images=[plain.rotate(90)])
+        ),
+        "image-with-alpha": lossless_content(
+            4, b"\x80", saved(Image.fromarray(np.dstack((color, color[..., 0]))))
+        ),
+        "image-wrong-size": lossless_content(4, b"\x80", encode_pixels(color[:1])),
+    }
+    files = {
+        name: (head + box(b"PIXL", own) + tile, "FormatError") for name, own in contents.items()
+    }
+    files |= {
+        "image-color-in-gray": (gray + blocks + tile, "FormatError"),
+        "crc-flip": (head + blocks[:-1] + bytes([blocks[-1] ^ 1]) + tile, "ChecksumMismatchError"),
+        "repeated": (head + 2 * blocks + tile, "FormatError"),
+        "before-optional-box": (head + blocks + box(b"note", b"") + tile, "FormatError"),
+        "before-metadata": (
+            head + blocks + box(b"exif", zlib.compress(b"x")) + tile,
+            "FormatError",
+        ),
+        "after-last-tile": (good + blocks, "FormatError"),
+        "tile-missing": (head + blocks, "TruncatedError"),
+        "symbols-crc-of-none": (head + blocks + box(b"TILE", b"\x01\0\0\0"), "DesyncError"),
+        "symbols-missing": (
+            wide + box(b"PIXL", wide_blocks) + box(b"TILE", bytes(4)),
+            "DesyncError",
+        ),
+        "symbols-other": (head + blocks + box(b"TILE", bytes(4) + tile[12:-4]), "DesyncError"),
+    }
+    return {f"lossless-{name}": file for name, file in files.items()}
+
+
 def write_errors() -> None:
     """Write one file per abuse and the map of their error classes."""
     folder = GOLDEN / "errors"
     folder.mkdir(exist_ok=True)
     good = (GOLDEN / "decode" / "rgb-2x2.cae").read_bytes()
     expected = {}
-    for name, (data, error) in malformed(good).items():
+    for name, (data, error) in (malformed(good) | malformed_lossless(good)).items():
         path = folder / f"{name}.cae"
         expected[path.name] = error
         if not path.exists():

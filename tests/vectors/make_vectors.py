@@ -24,6 +24,7 @@ from plain import (
     Tables,
     box,
     header,
+    mask_of,
     spans,
     starts_of,
     steps,
@@ -34,6 +35,10 @@ from scale_heads import scale_heads
 HERE = Path(__file__).parent
 GOOD = HERE.parent / "golden" / "decode" / "rgb-1x1.cae"
 Vector = dict[str, Any]
+WEBP_DOT = bytes.fromhex(
+    "524946461e000000574542505650384c110000002f000000000750bb8236b4ff8188e87f0000"
+)
+"""A WebP file of the pixel that `GOOD` decodes to."""
 TOTAL = 2**16
 """Sum of the counts of a table."""
 
@@ -95,6 +100,7 @@ def boxes() -> Iterator[Vector]:
     metadata = {"iccp": b"a profile", "exif": b"II*\0exif", "xmp ": b"<x:xmpmeta/>"}
     known = [box(kind.encode(), zlib.compress(content)) for kind, content in metadata.items()]
     note = box(b"note", b"for a later reader")
+    pixels = box(b"PIXL", b"\x04\x80" + WEBP_DOT)
     crc, *words = struct.unpack_from(f"<{len(tile) // 4 - 3}I", tile, 8)
     legal = {
         "tile-alone": (head, [], {}, False),
@@ -106,6 +112,8 @@ def boxes() -> Iterator[Vector]:
         "unknown-optional-empty": (head, [box(b"a\0\xff ")], {}, False),
         "unknown-optional-repeated": (alpha_head, [note, alpha, note, box(b"z123")], {}, True),
         "unknown-optional-like-a-known-one": (head, [box(b"exiF", b"plain")], {}, False),
+        "blocks": (head, [pixels], {}, False),
+        "blocks-after-metadata": (head, [*known, pixels], metadata, False),
     }
     for name, (first, middle, found, has_alpha) in legal.items():
         yield {
@@ -135,9 +143,69 @@ def boxes() -> Iterator[Vector]:
         "tile-cut": (good[:-1], "TruncatedError"),
         "tile-crc": (good[:-1] + bytes([good[-1] ^ 1]), "ChecksumMismatchError"),
         "tile-repeated": (good + tile, "FormatError"),
+        "blocks-repeated": (head + 2 * pixels + tile, "FormatError"),
+        "blocks-before-metadata": (head + pixels + known[1] + tile, "FormatError"),
+        "blocks-before-unknown-optional": (head + pixels + note + tile, "FormatError"),
+        "blocks-after-last-tile": (good + pixels, "FormatError"),
+        "blocks-without-tile": (head + pixels, "TruncatedError"),
+        "blocks-cut": (head + pixels[:-1], "TruncatedError"),
+        "blocks-crc": (head + pixels[:-1] + b"\0" + tile, "ChecksumMismatchError"),
     }
     for name, (data, error) in illegal.items():
         yield {"name": name, "hex": data.hex(), "error": error}
+
+
+def lossless() -> Iterator[Vector]:
+    """Yield contents of `PIXL` boxes with the blocks that they name, and others with their error.
+
+    The image is not looked at: some bytes stand for it.
+    """
+    image = b"image"
+    legal = {
+        "one-block": (1, 1, 2, 4, ["1"]),
+        "one-block-of-a-tile": (64, 64, 2, 6, ["1"]),
+        "largest-block": (2048, 2048, 7, 11, ["1"]),
+        "raster-order": (64, 64, 2, 5, ["01", "00"]),
+        "cut-at-the-edge": (33, 17, 2, 4, ["001", "100"]),
+        "eight-blocks": (64, 32, 2, 4, ["0000", "0001"]),
+        "nine-blocks": (48, 48, 2, 4, ["000", "000", "001"]),
+        "all-blocks": (48, 48, 2, 4, ["111"] * 3),
+        "many-blocks": (1024, 1000, 6, 6, ["1000000000000001"] * 16),
+    }
+    for name, (width, height, tile_log2, block_log2, blocks) in legal.items():
+        content = bytes([block_log2]) + mask_of(blocks) + image
+        yield {
+            "name": name,
+            "width": width,
+            "height": height,
+            "tile_log2": tile_log2,
+            "hex": content.hex(),
+            "block_log2": block_log2,
+            "blocks": blocks,
+            "image": image.hex(),
+        }
+    illegal = {
+        "empty": (16, 16, 2, b""),
+        "side-alone": (16, 16, 2, b"\x04"),
+        "mask-cut": (48, 48, 2, b"\x04\x80"),
+        "side-8": (16, 16, 2, b"\x03\x80" + image),
+        "side-above-that-of-tiles": (16, 16, 2, b"\x07\x80" + image),
+        "side-2048-in-smaller-tiles": (16, 16, 6, b"\x0b\x80" + image),
+        "side-beyond": (16, 16, 7, b"\xff\x80" + image),
+        "mask-0": (16, 16, 2, b"\x04\0" + image),
+        "bit-after-the-last": (33, 17, 2, b"\x04\x82" + image),
+        "bit-after-the-only": (16, 16, 2, b"\x04\xc0" + image),
+        "only-a-bit-after-the-last": (16, 16, 2, b"\x04\x01" + image),
+    }
+    for name, (width, height, tile_log2, content) in illegal.items():
+        yield {
+            "name": name,
+            "width": width,
+            "height": height,
+            "tile_log2": tile_log2,
+            "hex": content.hex(),
+            "error": "FormatError",
+        }
 
 
 def tables() -> Iterator[Vector]:
@@ -278,6 +346,7 @@ def grids() -> Iterator[Vector]:
 FILES = {
     "headers": headers,
     "boxes": boxes,
+    "lossless": lossless,
     "tables": tables,
     "payloads": payloads,
     "scale_head": scale_heads,

@@ -60,6 +60,13 @@ def spans(length: int, side: int, stride: int) -> list[tuple[int, int]]:
     ]
 
 
+def mask_of(blocks: list[str]) -> bytes:
+    """Return the mask of rows of blocks, "1" for the lossless ones: section 5.1."""
+    bits = "".join(blocks)
+    bits += "0" * (-len(bits) % 8)
+    return bytes(int(bits[start : start + 8], 2) for start in range(0, len(bits), 8))
+
+
 def starts_of(counts: list[int]) -> list[int]:
     """Return start(0) to start(n): section 6.2."""
     n = len(counts)
