@@ -116,7 +116,8 @@ def test_a_picture_that_is_all_hidden_is_gray() -> None:
 
 def test_neighbours_of_tiles() -> None:
     grid = TileGrid(300, 200, tile_size=4, stride=1)  # 5 x 4 tiles of 64 pixels
-    assert neighbours(0, grid) == {0, 1, 5, 6}
-    assert neighbours(7, grid) == {1, 2, 3, 6, 7, 8, 11, 12, 13}
-    assert surrounded({0, 1, 5, 6, 2}, grid) == {0}
-    assert surrounded(range(20), grid) == set(range(20))
+    assert neighbours(0, grid, 10) == {0, 1, 5, 6}
+    assert neighbours(7, grid, 10) == {1, 2, 3, 6, 7, 8, 11, 12, 13}
+    assert neighbours(0, grid, 65) == {0, 1, 2, 5, 6, 7, 10, 11, 12}
+    assert surrounded({0, 1, 5, 6, 2}, grid, 10) == {0}
+    assert surrounded(range(20), grid, 10) == set(range(20))
