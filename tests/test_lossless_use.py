@@ -129,6 +129,14 @@ def test_the_command_names_what_lossless_excludes(photo_path: Path, options: lis
     assert "exclude each other" in result.stderr
 
 
+def test_drawings_are_stored_losslessly_where_that_pays(toy: Codec) -> None:
+    image = drawing()
+    data = toy.compress(image)
+    assert caecodec.info(data).lossless_share > 0.5
+    error = np.array(image).astype(float) - np.array(toy.decompress(data))
+    assert np.square(error).mean() < 1
+
+
 def test_quality_100_is_lossy_for_photographs(toy: Codec, photo: np.ndarray) -> None:
     assert not caecodec.info(toy.compress(photo, quality=100)).is_lossless
 
