@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from caecodec.benchmark.bd_rate import bd_rates
-from caecodec.benchmark.measure import Record, load_dataset, summarize
+from caecodec.benchmark.measure import MAX_PSNR, Record, load_dataset, summarize
 from caecodec.codec.codec import Codec
 from caecodec.config import DEFAULT_TUNE
 from caecodec.image.metrics import psnr
@@ -47,7 +47,7 @@ def _one(codec: Codec, image: Image.Image, quality: int) -> dict[str, float]:
         "y_bpp": bits["y"] / pixels,
         "rest_bpp": (8 * len(data) - bits["z"] - bits["y"]) / pixels,
         "nonzero_per_pixel": nonzero / pixels,
-        "psnr": psnr(np.array(image), np.array(codec.decompress(data))),
+        "psnr": min(psnr(np.array(image), np.array(codec.decompress(data))), MAX_PSNR),
     }
 
 

@@ -90,7 +90,7 @@ def sources() -> list[Source]:
             found.append(Source(f"{model} {mode}", data, codec, codec.decompress(data)))
         files = {
             "mixed": codec.compress(drawing("RGB")),
-            "lossless": codec.compress_losslessly(drawing("LA")),
+            "lossless": codec.compress(drawing("LA"), lossless=True),
         }
         for name, data in files.items():
             found.append(Source(f"{model} {name}", data, codec, codec.decompress(data)))

@@ -75,7 +75,7 @@ def lossless_sizes(codec: Codec, image: Image.Image) -> dict[str, int]:
         "webp": {"format": "WEBP", "lossless": True, "quality": 100, "method": 6},
         "png": {"format": "PNG", "optimize": True},
     }
-    sizes = {"cae": len(codec.compress_losslessly(image))}
+    sizes = {"cae": len(codec.compress(image, lossless=True))}
     for name, chosen in options.items():
         buffer = io.BytesIO()
         image.save(buffer, **chosen)

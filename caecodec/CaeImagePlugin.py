@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile
 
-from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, largest_reduction
+from caecodec.config import DEFAULT_EFFORT, largest_reduction
 from caecodec.errors import CodecError, FormatError
 from caecodec.format.boxes import METADATA_BOXES
 from caecodec.format.constants import MAX_SIDE
@@ -115,7 +115,7 @@ def _accept(prefix: bytes) -> bool:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Write an image; options of `save`: quality, effort, tune, and icc_profile, exif, xmp."""
+    """Write an image. Options: quality, lossless, effort, tune; icc_profile, exif, xmp."""
     del filename
     from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - loads torch
 
@@ -127,7 +127,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     try:
         data = shared_codec(choose_model(options.get("tune"))).compress(
             image,
-            quality=options.get("quality", DEFAULT_QUALITY),
+            quality=options.get("quality"),
+            lossless=options.get("lossless", False),
             effort=options.get("effort", DEFAULT_EFFORT),
         )
     except CodecError as error:

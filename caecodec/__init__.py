@@ -12,7 +12,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY, DEFAULT_TUNE
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_TUNE
 from caecodec.errors import (
     BadMagicError,
     ChecksumMismatchError,
@@ -82,6 +82,7 @@ def compress(  # noqa: PLR0913 - options are parameters
     *,
     quality: float | None = None,
     target: Target | None = None,
+    lossless: bool = False,
     effort: int = DEFAULT_EFFORT,
     tune: str | None = None,
     model: str | Path | None = None,
@@ -90,18 +91,19 @@ def compress(  # noqa: PLR0913 - options are parameters
 
     Args:
         image: PIL image, or uint8 array (H, W), (H, W, 3) or (H, W, 4).
-        quality: 0..100; 50 if neither it nor a target is given.
+        quality: 0..100; 50 by default.
         target: a size or a fidelity instead of a quality, such as `Target(num_bytes=50_000)`.
-        effort: 1, 3, 5, 7 or 9; more time for fewer bits.
+        lossless: instead of either, keep every level, those under transparent pixels too.
+        effort: 1, 3, 5, 7 or 9; more time for fewer bits, where these are not lossless.
         tune: what to optimise for: "visual" (the eye) or "psnr" (the default).
         model: name of a shipped model or path of a .safetensors file, instead of a tune; loaded
             once per process.
 
     Raises:
         ImageError: the image is of a refused kind.
-        ConfigError: quality or effort out of range, no such tune, both a quality and a target, or
-            both a tune and a model.
-        TargetError: no quality reaches the target.
+        ConfigError: quality or effort out of range, no such tune, more than one of quality, target
+            and lossless, or both a tune and a model.
+        TargetError: no file is as small as the target.
         ModelError: no such model.
     """
     from caecodec.codec.codec import shared_codec  # noqa: PLC0415 - loads torch
@@ -109,10 +111,10 @@ def compress(  # noqa: PLR0913 - options are parameters
 
     codec = shared_codec(choose_model(tune, model))
     if target is None:
-        chosen = DEFAULT_QUALITY if quality is None else quality
-        return codec.compress(image, quality=chosen, effort=effort)
-    if quality is not None:
-        raise ConfigError("quality and target exclude each other: give one of them")
+        return codec.compress(image, quality=quality, lossless=lossless, effort=effort)
+    if quality is not None or lossless:
+        other = "quality" if quality is not None else "lossless"
+        raise ConfigError(f"{other} and target exclude each other: give one of them")
     return compress_to(codec, image, target=target, effort=effort)
 
 
@@ -157,22 +159,19 @@ def imread(path: str | Path) -> npt.NDArray[np.uint8]:
     return np.array(decompress(Path(path).read_bytes()))
 
 
-def imwrite(
-    path: str | Path, image: ImageLike, *, quality: float = DEFAULT_QUALITY, **options: Any
-) -> None:
+def imwrite(path: str | Path, image: ImageLike, **options: Any) -> None:
     """Write an image as a `.cae` file, replacing any existing file.
 
     Args:
         path: path of the file.
         image: as for `compress`.
-        quality: 0..100.
-        options: further options of `compress`.
+        options: those of `compress`, such as `quality=60` or `lossless=True`.
 
     Raises:
         OSError: it cannot be written.
         ImageError, ConfigError: as `compress`.
     """
-    data = compress(image, quality=quality, **options)
+    data = compress(image, **options)
     replace_file(Path(path), lambda file: file.write(data))
 
 

@@ -72,7 +72,7 @@ LIMITS = (
 TRAINING = "| step | quality 10 | quality 50 | quality 90 |"
 SCREENS = "| image | by PSNR | by SSIMULACRA2 | without lossless blocks, by PSNR | by SSIMULACRA2 |"
 DRAWN = "| image | by PSNR | by SSIMULACRA2 |"
-LOSSLESS = "| lossless files, bytes | caecodec | WebP (method 6) | PNG (optimised) | JPEG XL (effort 7) |"
+LOSSLESS = "| lossless files, bytes | caecodec | WebP (method 6) | PNG (optimised) | JPEG XL |"
 EFFORT = "| effort | psnr, by PSNR | visual, by SSIMULACRA2 | encoding time, against effort 3 |"
 
 MEAN_EXCESS = "mean excess over AVIF, percent"

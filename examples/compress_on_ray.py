@@ -6,7 +6,7 @@ python examples/compress_on_ray.py s3://bucket/photos s3://bucket/compressed --q
 import argparse
 
 from caecodec.cluster.ray_folder import compress_folder
-from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
+from caecodec.config import DEFAULT_EFFORT
 
 
 def main() -> int:
@@ -14,7 +14,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", help="folder or URL that every machine can read")
     parser.add_argument("destination", help="for the .cae files and manifest.parquet")
-    parser.add_argument("--quality", type=float, default=DEFAULT_QUALITY)
+    parser.add_argument("--quality", type=float, help="0 to 100; default: 50")
+    parser.add_argument("--lossless", action="store_true", help="instead of a quality")
     parser.add_argument("--effort", type=int, default=DEFAULT_EFFORT)
     parser.add_argument("--tune", help="visual or psnr")
     parser.add_argument("--model", help="shipped model or .safetensors file, instead of a tune")

@@ -21,7 +21,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from rich.console import Console
 
 from caecodec.benchmark import codecs as codecs_module
-from caecodec.benchmark.bd_rate import bd_matrix, bd_rates
+from caecodec.benchmark.bd_rate import METRICS, bd_matrix, bd_rates
 from caecodec.benchmark.codecs import (
     CAE_QUALITIES,
     CODEC_NAMES,
@@ -30,6 +30,7 @@ from caecodec.benchmark.codecs import (
     library_versions,
     make_codecs,
 )
+from caecodec.benchmark.equal_size import at_equal_size
 from caecodec.benchmark.measure import (
     Point,
     Record,
@@ -37,6 +38,8 @@ from caecodec.benchmark.measure import (
     run_benchmark,
     summarize,
 )
+from caecodec.benchmark.plot import plot_name
+from caecodec.benchmark.report import Picture, write_page
 from caecodec.benchmark.results import format_table, write_results
 from caecodec.config import EFFORTS
 from caecodec.errors import ConfigError, ImageError
@@ -335,6 +338,56 @@ def test_summarize_averages_each_codec_and_quality_over_images() -> None:
     assert points[1].ms_ssim is None
 
 
+def test_an_image_that_comes_back_equal_counts_as_99_decibels_in_a_mean() -> None:
+    lossy = Record("a", "cae", 50, 1000, 1000, 1, 1.0, 41.0, 0.9, 1.0, 1.0)
+    equal = dataclasses.replace(lossy, image="b", psnr=math.inf)
+    assert summarize([lossy, equal])[0].psnr == 70
+    assert summarize([lossy, dataclasses.replace(equal, psnr=108.0)])[0].psnr == 70
+    assert math.isinf(summarize([equal, equal])[0].psnr)
+
+
+def test_a_curve_that_becomes_lossless_goes_through_every_result(tmp_path: Path) -> None:
+    record = Record("a", "cae", 0, 256, 256, 1, 1.0, 30.0, 0.9, 0.1, 0.1, 50.0)
+    records = [
+        dataclasses.replace(record, codec=codec, quality=q, bpp=2 ** (q / 20), psnr=25 + q / 5)
+        for codec in ("cae", "jpeg")
+        for q in CAE_QUALITIES
+    ]
+    known = bd_matrix(summarize(records))
+    flat = [
+        dataclasses.replace(one, psnr=math.inf, ms_ssim=1.0, ssimulacra2=100.0)
+        if one.codec == "cae" and one.quality > 70
+        else one
+        for one in records
+    ]
+    points = summarize(flat)
+    rates = {metric: bd_matrix(points, metric=metric) for metric in METRICS}
+    assert rates["psnr"]["jpeg"] == pytest.approx(known["jpeg"], abs=1e-6)
+    lossless = [dataclasses.replace(one, psnr=math.inf) for one in points if one.codec == "cae"]
+    others = [one for one in points if one.codec == "jpeg"]
+    assert bd_matrix([*lossless, *others]) == {"jpeg": {"jpeg": pytest.approx(0)}}
+    write_results(tmp_path, flat, points, rates.pop("psnr"), metadata={}, others=rates)
+    content = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    levels = [point["psnr"] for point in content["points"] if point["codec"] == "cae"]
+    assert levels == [*(25 + q / 5 for q in CAE_QUALITIES[:8]), None, None, None]
+    console = Console(width=120, file=io.StringIO())
+    console.print(format_table(points, {}))
+    assert console.file.getvalue().count("lossless") == 3
+    for metric in METRICS:
+        text = (tmp_path / plot_name(metric)).read_text()
+        assert not re.search(r"\b(nan|inf)\b", text)
+
+
+def test_an_equal_version_is_lossless_on_a_page(tmp_path: Path) -> None:
+    image = smooth_noise(24, 16)
+    png = dataclasses.replace(make_codecs(["png"])[0], is_lossless=False)
+    picture = Picture("a", image, at_equal_size([png], image, 24))
+    write_page(tmp_path / "a.html", title="", subtitle="", sections=[], pictures=[picture])
+    text = (tmp_path / "a.html").read_text()
+    assert re.search(r"bytes, [\d.]+ bpp, lossless", text)
+    assert "inf dB" not in text
+
+
 def test_times_per_megapixel_are_medians_so_one_slow_image_does_not_matter() -> None:
     record = Record("a", "webp", 50, 1000, 1000, 1, 1.0, 30.0, None, 1.0, 1.0)
     slow = dataclasses.replace(record, encode_seconds=90.0, decode_seconds=90.0)
@@ -377,6 +430,8 @@ def test_bd_rate_of_caecodec_uses_10_to_90_of_its_default_qualities() -> None:
     inner = make_curve("jpeg") + good[1:-1]
     assert bd_rates([*make_curve("jpeg"), *bad_end, good[-1]]) == bd_rates(inner)
     assert bd_rates([*make_curve("jpeg"), *bad_end]) != bd_rates(inner)
+    lossless_end = dataclasses.replace(good[-1], psnr=math.inf)
+    assert bd_rates([*make_curve("jpeg"), *bad_end, lossless_end]) == bd_rates(inner)
 
 
 def test_the_bd_matrix_compares_every_lossy_codec_with_every_anchor_present() -> None:

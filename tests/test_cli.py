@@ -430,11 +430,11 @@ def test_a_target_size_is_met(photo_path: Path) -> None:
 
 def test_a_target_out_of_range_fails_and_writes_nothing(photo_path: Path) -> None:
     out = photo_path.with_suffix(".cae")
-    result = run("compress", photo_path, "--target-psnr", "99", *MODEL)
+    result = run("compress", photo_path, "--target-size", "40", *MODEL)
     assert result.exit_code == 1
     assert "out of range" in result.stderr
     assert not out.exists()
-    accepted = run("compress", photo_path, "--target-psnr", "99", "--best-effort", *MODEL)
+    accepted = run("compress", photo_path, "--target-size", "40", "--best-effort", *MODEL)
     assert accepted.exit_code == 0
     assert out.exists()
 

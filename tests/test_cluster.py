@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from make_golden import TOY, synthetic_image
 from PIL import Image
@@ -163,9 +164,26 @@ def test_what_a_run_did_before_it_was_cut_off_counts(
     assert compress_folder(photos, out, model=TOY, quality=20).failed == 6
 
 
+@pytest.mark.usefixtures("first_run")
+def test_a_lossless_run_is_skipped_by_the_next_one_alone(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = photos.with_name("out")
+    (photos / "c.webp").unlink()  # on which a Mortal dies
+    assert compress_folder(photos, out, model=TOY, lossless=True).done == 4
+    row = table(out)["a.png"]
+    assert (row["quality"], row["effort"]) == (None, None)
+    decoded = Codec(TOY).decompress(Path(row["output"]).read_bytes())
+    assert np.array_equal(np.array(decoded), np.array(Image.open(photos / "a.png")))
+    monkeypatch.setattr(ray_folder, "_on_ray", refuse)
+    assert compress_folder(photos, out, model=TOY, lossless=True).skipped == 4
+    assert compress_folder(photos, out, model=TOY, quality=100).failed == 5
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [({"quality": 101}, "quality is 101"), ({"effort": 0}, "effort"),
+     ({"quality": 100, "lossless": True}, "exclude each other"),
      ({"model": "none"}, "no model"), ({"source": "nowhere"}, "nowhere is not a folder")],
 )  # fmt: skip
 def test_wrong_settings_are_told_before_any_work(

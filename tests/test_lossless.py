@@ -130,7 +130,7 @@ def test_every_level_of_a_lossless_file_comes_back(
 ) -> None:
     image = noise(width, height, mode)
     for codec in (small, toy):  # many tiles, one tile
-        data = codec.compress_losslessly(image)
+        data = codec.compress(image, lossless=True)
         assert not difference(codec.decompress(data), image).any()
         container = unpack(data)
         assert container.header.quality == 100
@@ -141,7 +141,7 @@ def test_every_level_of_a_lossless_file_comes_back(
 def test_metadata_of_a_lossless_file_is_kept_and_progress_told(small: Codec) -> None:
     image, told = noise(130, 70, "RGBA"), []
     image.info["exif"] = b"II*\0exif"
-    data = small.compress_losslessly(image, on_progress=told.append)
+    data = small.compress(image, on_progress=told.append, lossless=True)
     assert small.decompress(data, on_progress=told.append).info["exif"] == b"II*\0exif"
     assert told == sorted(told[:6]) + sorted(told[6:])
     assert told[5] == told[-1] == 1
@@ -150,7 +150,7 @@ def test_metadata_of_a_lossless_file_is_kept_and_progress_told(small: Codec) -> 
 @pytest.mark.parametrize("model", ["psnr", "classic"])
 def test_shipped_models_store_any_image_losslessly(model: str) -> None:
     codec, image = Codec(model, tile_size=4), noise(100, 70, "RGBA")
-    assert not difference(codec.decompress(codec.compress_losslessly(image)), image).any()
+    assert not difference(codec.decompress(codec.compress(image, lossless=True)), image).any()
 
 
 @pytest.mark.parametrize(("width", "height"), [(400, 70), (70, 400), (200, 150)])
@@ -211,7 +211,7 @@ def test_a_crop_of_a_lossless_file_is_that_of_the_image(
 ) -> None:
     image = noise(130, 190, "LA")
     x, y, width, height = crop
-    part = small.decompress(small.compress_losslessly(image), crop=crop)
+    part = small.decompress(small.compress(image, lossless=True), crop=crop)
     assert not difference(part, image.crop((x, y, x + width, y + height))).any()
 
 
@@ -221,7 +221,7 @@ def test_a_reduced_file_is_the_whole_reduced(
     scale: float, width: int, height: int, small: Codec
 ) -> None:
     image = Image.fromarray(drawn_image(width, height, 5))
-    for data in (small.compress(image, quality=20), small.compress_losslessly(image)):
+    for data in (small.compress(image, quality=20), small.compress(image, lossless=True)):
         whole = small.decompress(data).reduce(round(1 / scale))
         assert difference(small.decompress(data, scale=scale), whole).max() <= 1
 
@@ -244,7 +244,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_each_tile_is_decoded_once_and_no_more_than_a_row_is_held(
     width: int, height: int, small: Codec, decoded: list[int]
 ) -> None:
-    decompression = start_decoding(small, small.compress_losslessly(noise(width, height, "RGB")))
+    decompression = start_decoding(
+        small, small.compress(noise(width, height, "RGB"), lossless=True)
+    )
     grid = TileGrid(width, height, 4, stride=1)
     for _ in decompression.lines(Region(0, 0, height, width)):
         assert len(decompression._lossless) <= min(grid.rows, grid.columns)

@@ -52,7 +52,7 @@ def shares(data: bytes) -> list[float]:
 def test_a_drawing_is_stored_losslessly_where_that_is_smaller(codec: Codec, quality: float) -> None:
     image = drawing()
     data = codec.compress(image, quality=quality)
-    assert len(data) <= len(codec.compress_losslessly(image))
+    assert len(data) <= len(codec.compress(image, lossless=True))
     if quality >= 50:
         assert shares(data) == [1.0] * 4
         assert np.array_equal(np.asarray(codec.decompress(data)), np.asarray(image))
@@ -74,7 +74,7 @@ def test_a_page_with_a_photograph_is_mixed(codec: Codec, quality: float, mode: s
     equal = (back == before).reshape(256, 256, -1).all(2)
     assert equal[:32].all()  # text alone
     assert not equal[70:198, 64:192].all()  # the photograph
-    assert len(data) < len(codec.compress_losslessly(image))
+    assert len(data) < len(codec.compress(image, lossless=True))
 
 
 def test_tiles_beside_lossless_ones_keep_a_latent(codec: Codec) -> None:

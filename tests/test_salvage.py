@@ -145,7 +145,7 @@ def drawn(codec: Codec) -> bytes:
 @pytest.fixture(scope="module")
 def bare(codec: Codec) -> bytes:
     """The same picture with no symbols."""
-    return codec.compress_losslessly(drawn_image(190, 180, 5))
+    return codec.compress(drawn_image(190, 180, 5), lossless=True)
 
 
 def owners(data: bytes) -> list[tuple[bytes, int, int, int]]:

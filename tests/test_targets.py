@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from make_golden import TOY, synthetic_image
 from PIL import Image
+from test_lossless_use import drawing
 from typer.testing import CliRunner
 
 import caecodec
 from caecodec.cli.app import app
 from caecodec.codec.codec import Codec
-from caecodec.codec.targets import Target, compress_to
+from caecodec.codec.targets import Target, _Attempt, _search, _Window, compress_to
 from caecodec.errors import ConfigError, ImageError, TargetError
 from caecodec.image.metrics import psnr, ssimulacra2
 from caecodec.nn.inference_main import FrozenMain
@@ -71,9 +72,69 @@ def test_ssimulacra2_is_met_from_above_within_a_half(
     assert wanted <= ssimulacra2(color, np.array(toy.decompress(data))) <= wanted + 0.5
 
 
-def test_ssimulacra2_out_of_range_names_the_nearest(toy: Codec, photo: np.ndarray) -> None:
-    with pytest.raises(TargetError, match=r"the nearest is \d+\.\d\d, at quality 100$"):
-        compress_to(toy, photo, target=Target(ssimulacra2=99.9))
+def test_what_no_quality_reaches_is_met_losslessly(toy: Codec, photo: np.ndarray) -> None:
+    lossless = toy.compress(photo, lossless=True)
+    for target in (Target(psnr=90), Target(psnr=500), Target(ssimulacra2=100), Target(bpp=40)):
+        assert compress_to(toy, photo, target=target) == lossless
+    assert compress_to(toy, photo[:20, :20], target=Target(psnr=90), effort=5) == toy.compress(
+        photo[:20, :20], lossless=True
+    )
+
+
+def test_a_size_that_is_too_small_for_the_lossless_file_gets_quality_100(
+    toy: Codec, photo: np.ndarray
+) -> None:
+    target = Target(num_bytes=len(toy.compress(photo, lossless=True)) - 1)
+    assert compress_to(toy, photo, target=target) == toy.compress(photo, quality=100)
+
+
+def test_a_score_above_that_of_the_original_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"SSIMULACRA2 is 100\.5, expected at most 100"):
+        Target(ssimulacra2=100.5)
+
+
+@pytest.mark.parametrize("wanted", [20, 35, 99])
+def test_a_psnr_of_a_flat_drawing_is_met(toy: Codec, wanted: float) -> None:
+    image = drawing()
+    data = compress_to(toy, image, target=Target(psnr=wanted))
+    assert psnr(np.array(image), np.array(toy.decompress(data))) >= wanted
+
+
+def test_a_size_of_a_flat_drawing_is_met_or_the_nearest_is_named(toy: Codec) -> None:
+    image = drawing()
+    least = len(toy.compress(image, quality=0))
+    for wanted in (least, least + 1, 2 * least, 100_000):
+        assert len(compress_to(toy, image, target=Target(num_bytes=wanted))) <= wanted
+    with pytest.raises(TargetError, match=f"the nearest is {least:,} bytes, .*, at quality 0$"):
+        compress_to(toy, image, target=Target(num_bytes=least - 1))
+
+
+INFINITE_FROM = 4321
+
+
+@pytest.mark.parametrize("start", [0, 2500, INFINITE_FROM, 10_001])
+@pytest.mark.parametrize("wanted", [-3.0, 30.0, 1e9])
+def test_the_search_finds_the_least_quality_of_equal_pixels(start: int, wanted: float) -> None:
+    def try_at(units: int) -> _Attempt:
+        return _Attempt(units, b"", math.inf if units >= INFINITE_FROM else -5.0)
+
+    found, is_met = _search(
+        try_at, _Window(wanted, wanted + 0.03, at_most=False, slope=1e-3), start
+    )
+    assert is_met
+    assert found.units == INFINITE_FROM
+
+
+@pytest.mark.parametrize("start", [0, 2500, 5000, 10_000])
+@pytest.mark.parametrize("wanted", [100, 3000, 5099, 6000])
+def test_the_search_meets_sizes_that_fall_somewhere(start: int, wanted: int) -> None:
+    def try_at(units: int) -> _Attempt:
+        return _Attempt(units, b"", math.log(100 + units % 5000))
+
+    high = math.log(wanted)
+    found, is_met = _search(try_at, _Window(high - 0.01, high, at_most=True, slope=3e-4), start)
+    assert is_met
+    assert found.value <= high
 
 
 def test_ssimulacra2_of_an_image_that_is_too_small_is_an_error(toy: Codec) -> None:
@@ -115,27 +176,16 @@ def test_the_stem_runs_once_a_tile(
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize(
-    ("target", "nearest", "quality"),
-    [
-        (Target(num_bytes=40), "bpp, at quality 0$", 0),
-        (Target(psnr=90.0), "dB, at quality 100$", 100),
-    ],
-)
-def test_a_target_out_of_range_names_the_nearest(
-    toy: Codec, photo: np.ndarray, target: Target, nearest: str, quality: float
-) -> None:
-    with pytest.raises(TargetError, match=nearest):
+def test_a_size_out_of_range_names_the_nearest(toy: Codec, photo: np.ndarray) -> None:
+    target = Target(num_bytes=40)
+    with pytest.raises(TargetError, match=r"the nearest is .* bpp, at quality 0$"):
         compress_to(toy, photo, target=target)
     data = compress_to(toy, photo, target=target, best_effort=True)
-    assert data == toy.compress(photo, quality=quality)
+    assert data == toy.compress(photo, quality=0)
 
 
-@pytest.mark.parametrize(("target", "quality"), [(Target(bpp=40.0), 100), (Target(psnr=5.0), 0)])
-def test_the_end_of_the_range_meets_what_it_more_than_meets(
-    toy: Codec, photo: np.ndarray, target: Target, quality: float
-) -> None:
-    assert compress_to(toy, photo, target=target) == toy.compress(photo, quality=quality)
+def test_quality_0_meets_what_it_more_than_meets(toy: Codec, photo: np.ndarray) -> None:
+    assert compress_to(toy, photo, target=Target(psnr=5.0)) == toy.compress(photo, quality=0)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def bd_rates(
 
     The mean difference of log-rate at equal value over the range of values that both curves share;
     negative means smaller files. A point that spends more bits for no gain is left out, and so is
-    a lossless one. With its default qualities, caecodec counts from BD_CAE_QUALITIES alone.
+    one at which every image is lossless. With its default qualities, caecodec counts from
+    BD_CAE_QUALITIES alone.
 
     Args:
         points: as from `summarize`.
@@ -150,12 +151,15 @@ def _curves(points: Iterable[Point], metric: Metric) -> dict[str, list[Sample]]:
     """Group the points that a BD-rate uses by codec, rate and value both rising."""
     groups: dict[str, list[Point]] = {}
     for point in points:
-        if math.isfinite(metric.value(point) or 0):
-            groups.setdefault(point.codec, []).append(point)
+        groups.setdefault(point.codec, []).append(point)
     for codec, group in groups.items():
         if is_cae(codec) and {point.quality for point in group} == set(CAE_QUALITIES):
             groups[codec] = [point for point in group if point.quality in BD_CAE_QUALITIES]
-    return {codec: _samples(group, metric) for codec, group in groups.items()}
+    lossy = {
+        codec: [point for point in group if math.isfinite(metric.value(point) or 0)]
+        for codec, group in groups.items()
+    }
+    return {codec: _samples(group, metric) for codec, group in lossy.items() if group}
 
 
 def _samples(group: Iterable[Point], metric: Metric) -> list[Sample]:

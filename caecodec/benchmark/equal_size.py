@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ class Version:
         quality: 0 to 100, on the codec's own scale.
         data: the file.
         decoded: the decoded image, RGB.
-        psnr: dB over RGB.
+        psnr: dB over RGB; infinity when the decoded image is equal.
     """
 
     codec: str
@@ -30,6 +31,11 @@ class Version:
     data: bytes
     decoded: Image.Image
     psnr: float
+
+    @property
+    def fidelity(self) -> str:
+        """The PSNR in words."""
+        return "lossless" if math.isinf(self.psnr) else f"{self.psnr:.2f} dB"
 
 
 def at_size(codec: ImageCodec, image: Image.Image, num_bytes: int) -> Version:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,9 @@ from caecodec.image.metrics import MAX_LEVEL, MIN_SEEN, psnr, ssimulacra2
 
 MS_SSIM_LIMIT = 160
 """MS-SSIM needs more pixels than this on each side: an 11-tap window after four halvings."""
+
+MAX_PSNR = 99.0
+"""What an image counts as in a mean, in dB, if its pixels are equal or hardly differ."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Point:
         quality: 0 to 100, on the codec's own scale.
         num_images: records behind this point.
         bpp: mean over images.
-        psnr: mean over images, dB; infinity when any image was decoded unchanged.
+        psnr: mean over images, dB, each at most MAX_PSNR; infinity when all were decoded unchanged.
         ms_ssim: mean over the images that have one; None when there is none.
         encode_seconds_per_megapixel: median over images.
         decode_seconds_per_megapixel: median over images.
@@ -182,6 +186,13 @@ def summarize(records: Iterable[Record]) -> list[Point]:
     return [_point(group) for group in groups.values()]
 
 
+def mean_psnr(values: Sequence[float]) -> float:
+    """Return the mean of PSNRs in dB, each at most MAX_PSNR; infinity when all are."""
+    if all(map(math.isinf, values)):
+        return math.inf
+    return statistics.fmean(min(value, MAX_PSNR) for value in values)
+
+
 def _load_rgb(path: Path) -> Image.Image:
     try:
         with open_raster(path) as image:
@@ -243,7 +254,7 @@ def _point(group: list[Record]) -> Point:
         quality=group[0].quality,
         num_images=len(group),
         bpp=statistics.fmean(record.bpp for record in group),
-        psnr=statistics.fmean(record.psnr for record in group),
+        psnr=mean_psnr([record.psnr for record in group]),
         ms_ssim=statistics.fmean(similarities) if similarities else None,
         encode_seconds_per_megapixel=statistics.median(encode),
         decode_seconds_per_megapixel=statistics.median(decode),

@@ -104,7 +104,7 @@ def _entry(picture: Picture) -> dict[str, Any]:
         {
             "label": f"{label_of(version.codec)}, {len(version.data):,} bytes",
             "caption": f"{label_of(version.codec)}: {len(version.data):,} bytes, "
-            f"{8 * len(version.data) / pixels:.3f} bpp, {version.psnr:.2f} dB",
+            f"{8 * len(version.data) / pixels:.3f} bpp, {version.fidelity}",
             "source": _source(version),
         }
         for version in picture.versions

@@ -126,11 +126,10 @@ def _points_table(points: Sequence[Point]) -> Table:
 
 
 def _cells(point: Point) -> tuple[str, ...]:
-    is_lossless = math.isinf(point.psnr)
     return (
-        "-" if is_lossless else f"{point.quality:g}",
+        f"{point.quality:g}",
         f"{point.bpp:.3f}",
-        "lossless" if is_lossless else f"{point.psnr:.2f}",
+        "lossless" if math.isinf(point.psnr) else f"{point.psnr:.2f}",
         "-" if point.ms_ssim is None else f"{point.ms_ssim:.4f}",
         f"{point.encode_seconds_per_megapixel:.3f}",
         f"{point.decode_seconds_per_megapixel:.3f}",

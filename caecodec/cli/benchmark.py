@@ -125,11 +125,11 @@ def compare_image(
             f"{version.quality:g}",
             f"{len(version.data):,}",
             f"{8 * len(version.data) / (pixels.width * pixels.height):.3f}",
-            f"{version.psnr:.2f}",
+            version.fidelity,
         ]
         for version in pictures[0].versions
     ]
-    heads = ("codec", "quality", "bytes", "bpp", "PSNR, dB")
+    heads = ("codec", "quality", "bytes", "bpp", "PSNR")
     _write_report(
         out,
         title=path.name,

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import re
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from caecodec.cli.batch import Batch, Outcome, run_jobs
 from caecodec.cli.jobs import Job, Plan
 from caecodec.codec.targets import Target, compress_to
-from caecodec.config import REDUCTIONS, Progress, largest_reduction
+from caecodec.config import Progress, largest_reduction
 from caecodec.errors import ConfigError, FormatError
 from caecodec.files.places import file_size, is_pipe, open_file, read_file, write_file
-from caecodec.format.constants import MAX_SIDE, SIZE_LIMIT
+from caecodec.format.constants import MAX_SIDE
 from caecodec.format.container import unpack, unpack_header
 from caecodec.image.alpha import decode_alpha
 from caecodec.image.image_files import read_image
@@ -27,43 +27,12 @@ from caecodec.image.lossless import pixels_of
 from caecodec.image.metrics import psnr
 from caecodec.image.picture import take_apart
 from caecodec.image.saving import FORMATS, check_saved, save_image
+from caecodec.inspection import info
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from caecodec.codec.codec import Codec
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-
-
-def parse_target(
-    *,
-    quality: float | None,
-    size: str | None,
-    bpp: float | None,
-    psnr: float | None,
-    ssimulacra2: float | None,
-) -> Target | None:
-    """Return the target that the options set, or None for a quality.
-
-    Raises:
-        ConfigError: more than one of them, or a size that is not a number.
-    """
-    options = {
-        "--quality": quality,
-        "--target-size": size,
-        "--target-bpp": bpp,
-        "--target-psnr": psnr,
-        "--target-ssimulacra2": ssimulacra2,
-    }
-    given = [name for name, value in options.items() if value is not None]
-    if len(given) > 1:
-        raise ConfigError(f"{given[0]} and {given[1]} exclude each other: give one of them")
-    if size is not None:
-        return Target(num_bytes=_parse_number(size, "--target-size", "bytes such as 12k or 1.5M"))
-    if bpp is None and psnr is None and ssimulacra2 is None:
-        return None
-    return Target(bpp=bpp, psnr=psnr, ssimulacra2=ssimulacra2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +40,9 @@ class Compressing:
     """What `compress` does with each image.
 
     Attributes:
-        quality: 0..100, unless there is a target.
+        quality: 0..100, or None for the default.
         target: a size, PSNR or SSIMULACRA2 to reach instead.
+        lossless: keep every pixel instead.
         effort: 1, 3, 5, 7 or 9.
         best_effort: write the closest result if the target is unreachable.
         verify: decode each written file before it counts as done.
@@ -81,8 +51,9 @@ class Compressing:
         size_limit: pixels of the largest image accepted.
     """
 
-    quality: float
+    quality: float | None
     target: Target | None
+    lossless: bool
     effort: int
     best_effort: bool
     verify: bool
@@ -92,7 +63,7 @@ class Compressing:
 
 
 def compress_all(plan: Plan, options: Compressing, batch: Batch) -> None:
-    """Compress every job's image to its quality, or to the target."""
+    """Compress every job's image to its quality or the target, or losslessly."""
     if options.verify and any(is_pipe(job.source) or is_pipe(job.target) for job in plan.jobs):
         raise ConfigError("--verify and --rm need files: a pipe cannot be read back or removed")
     run_jobs(plan, functools.partial(_compress, options), batch)
@@ -103,19 +74,7 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
     image, not_stored = read_image(source, job.source, size_limit=options.size_limit)
     codec = _codec(options.model, options.size_limit)
     started = time.perf_counter()
-    if options.target:
-        data = compress_to(
-            codec,
-            image,
-            target=options.target,
-            effort=options.effort,
-            best_effort=options.best_effort,
-            on_progress=on_progress,
-        )
-    else:
-        data = codec.compress(
-            image, quality=options.quality, effort=options.effort, on_progress=on_progress
-        )
+    data = _encoded(options, codec, image, on_progress)
     seconds = time.perf_counter() - started
 
     def approve(written: BinaryIO) -> None:
@@ -129,15 +88,14 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
     write_file(
         job.target, lambda file: file.write(data), approve=approve if options.verify else None
     )
-    facts = _facts(data, seconds)
-    notes = [
-        f"{len(data):,} bytes, {facts['bpp']:.3f} bpp, quality {facts['quality']:g}",
-        f"{seconds:.2f} s",
-    ]
+    what = info(data)
+    facts = _facts(data, seconds) | {"lossless_share": what.lossless_share}
+    notes = [f"{len(data):,} bytes, {what.bpp:.3f} bpp, {what.fidelity}", f"{seconds:.2f} s"]
     if options.measures_psnr:
-        decoded = take_apart(codec.decompress(data)).color
-        facts["psnr"] = round(psnr(take_apart(image).color, decoded), 4)
-        notes.insert(1, f"{facts['psnr']:.2f} dB")
+        value = psnr(take_apart(image).color, take_apart(codec.decompress(data)).color)
+        are_equal = math.isinf(value)
+        facts["psnr"] = None if are_equal else round(value, 4)
+        notes.insert(1, "pixels equal" if are_equal else f"{value:.2f} dB")
     if not_stored:
         notes.append(f"not stored: {', '.join(not_stored)}")
     return Outcome(
@@ -147,6 +105,27 @@ def _compress(options: Compressing, job: Job, on_progress: Progress) -> Outcome:
         pixels=image.width * image.height,
         bytes_in=file_size(job.source),
         bytes_out=len(data),
+    )
+
+
+def _encoded(
+    options: Compressing, codec: Codec, image: Image.Image, on_progress: Progress
+) -> bytes:
+    if options.target:
+        return compress_to(
+            codec,
+            image,
+            target=options.target,
+            effort=options.effort,
+            best_effort=options.best_effort,
+            on_progress=on_progress,
+        )
+    return codec.compress(
+        image,
+        quality=options.quality,
+        lossless=options.lossless,
+        effort=options.effort,
+        on_progress=on_progress,
     )
 
 
@@ -161,21 +140,6 @@ def _facts(data: bytes, seconds: float) -> dict[str, Any]:
         "quality": header.quality,
         "seconds": round(seconds, 4),
     }
-
-
-def parse_crop(text: str | None) -> tuple[int, int, int, int] | None:
-    """Return x, y, width and height of `--crop`.
-
-    Raises:
-        ConfigError: it is not four whole numbers.
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text.strip())
-    if match is None:
-        raise ConfigError(f"--crop is {text!r}, expected X,Y,W,H in pixels, such as 0,0,640,480")
-    x, y, width, height = map(int, match.groups())
-    return x, y, width, height
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,36 +249,6 @@ def verify_all(
         )
 
     run_jobs(Plan([Job(path, "") for path in paths]), work, batch)
-
-
-def parse_scale(text: str) -> float:
-    """Return the number that `--scale` gives.
-
-    Raises:
-        ConfigError: it is none of 1, 1/2, 1/4, 1/8.
-    """
-    scales = {"1" if factor == 1 else f"1/{factor}": 1 / factor for factor in REDUCTIONS}
-    if text.strip() not in scales:
-        raise ConfigError(f"--scale is {text!r}, expected one of {', '.join(scales)}")
-    return scales[text.strip()]
-
-
-def parse_size_limit(text: str | None) -> int:
-    """Return the pixels of `--size-limit`.
-
-    Raises:
-        ConfigError: it is not a number.
-    """
-    if text is None:
-        return SIZE_LIMIT
-    return _parse_number(text, "--size-limit", "pixels such as 200M or 1.5G")
-
-
-def _parse_number(text: str, option: str, expected: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?)b?", text.strip().lower())
-    if match is None:
-        raise ConfigError(f"{option} is {text!r}, expected {expected}")
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def _codec(model: str, size_limit: int) -> Codec:

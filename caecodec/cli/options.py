@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from caecodec.cli.batch import ProgressStyle
-from caecodec.config import DEFAULT_TUNE, EFFORTS, Tune
+from caecodec.config import DEFAULT_EFFORT, DEFAULT_TUNE, EFFORTS, Tune
 
 Inputs = Annotated[
     list[str] | None,
@@ -71,22 +71,27 @@ Quality = Annotated[
 ]
 
 
-def _known_effort(value: int) -> int:
-    if value not in EFFORTS:
+def _known_effort(value: int | None) -> int | None:
+    if value is not None and value not in EFFORTS:
         known = ", ".join(map(str, EFFORTS))
         raise typer.BadParameter(f"{value} is not one of {known}")
     return value
 
 
 Effort = Annotated[
-    int,
+    int | None,
     typer.Option(
         "-e",
         "--effort",
         metavar="|".join(map(str, EFFORTS)),
         callback=_known_effort,
-        help="9 makes the smallest files; 5 takes about 10 times, 9 about 100 times as long as 3.",
+        help="9 makes the smallest files; 5 takes about 10 times, 9 about 100 times as long as "
+        f"{DEFAULT_EFFORT}, the default.",
     ),
+]
+Lossless = Annotated[
+    bool,
+    typer.Option("--lossless", help="Keep every pixel as it is, instead of a quality or target."),
 ]
 VerifyWritten = Annotated[
     bool, typer.Option("--verify", help="Decode each written file before it counts as done.")

@@ -51,7 +51,7 @@ class Summary:
 @dataclasses.dataclass(frozen=True)
 class _Settings:
     weights: Weights
-    quality: float
+    quality: float | None  # None for lossless
     effort: int
     size_limit: int
     threads: int
@@ -59,15 +59,17 @@ class _Settings:
     @property
     def facts(self) -> Row:
         """The columns of the manifest that are equal for all images."""
+        effort = None if self.quality is None else self.effort
         digest = self.weights.digest.hex()
-        return {"quality": self.quality, "effort": self.effort, "digest": digest}
+        return {"quality": self.quality, "effort": effort, "digest": digest}
 
 
 def compress_folder(  # noqa: PLR0913 - options are parameters
     source: str | Path,
     destination: str | Path,
     *,
-    quality: float = DEFAULT_QUALITY,
+    quality: float | None = None,
+    lossless: bool = False,
     effort: int = DEFAULT_EFFORT,
     tune: str | None = None,
     model: str | Path | None = None,
@@ -83,7 +85,9 @@ def compress_folder(  # noqa: PLR0913 - options are parameters
     Args:
         source: folder, or a URL such as `s3://bucket/photos`, that every machine can read.
         destination: the same for the `.cae` files and `manifest.parquet`; created if missing.
-        quality: 0..100.
+        quality: 0..100; 50 by default.
+        lossless: instead of a quality, keep every pixel; the manifest then has neither a quality
+            nor an effort.
         effort: 1, 3, 5, 7 or 9.
         tune: "visual" or "psnr", as `caecodec.compress`.
         model: name of a shipped model or path of a .safetensors file on this machine, instead.
@@ -92,11 +96,16 @@ def compress_folder(  # noqa: PLR0913 - options are parameters
         size_limit: pixels of the largest image accepted.
 
     Raises:
-        ConfigError: no such folder, a setting out of range, or the extra `ray` is missing.
+        ConfigError: no such folder, a setting out of range, a quality of what shall be lossless,
+            or the extra `ray` is missing.
         ModelError: no such model.
         UrlError: the folder or the manifest cannot be read or written.
     """
-    quality_to_units(quality)
+    if lossless and quality is not None:
+        raise ConfigError("quality and lossless exclude each other: give one of them")
+    if not lossless:
+        quality = DEFAULT_QUALITY if quality is None else quality
+        quality_to_units(quality)
     effort_level(effort)
     weights = find_weights(choose_model(tune, model))
     settings = _Settings(weights, quality, effort, size_limit, threads)
@@ -219,8 +228,9 @@ class _Worker:
             source = io.BytesIO(read_url(row["path"]))
             image = open_image(source, row["path"], size_limit=self._settings.size_limit)
             started = time.perf_counter()
+            quality, effort = self._settings.quality, self._settings.effort
             data = self._codec.compress(
-                image, quality=self._settings.quality, effort=self._settings.effort
+                image, quality=quality, lossless=quality is None, effort=effort
             )
             seconds = time.perf_counter() - started
             write_url(row["output"], lambda file: file.write(data))

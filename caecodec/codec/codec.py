@@ -101,7 +101,8 @@ class Codec:
         self,
         image: ImageLike,
         *,
-        quality: float = DEFAULT_QUALITY,
+        quality: float | None = None,
+        lossless: bool = False,
         effort: int = DEFAULT_EFFORT,
         on_progress: Progress | None = None,
     ) -> bytes:
@@ -110,28 +111,24 @@ class Codec:
         Args:
             image: PIL image of mode 1, L, LA, P, RGB or RGBA, or uint8 array (H, W), (H, W, 3),
                 (H, W, 4). Alpha and metadata are kept without loss.
-            quality: 0..100, kept to 0.01; size and PSNR rise with it.
-            effort: 1, 3, 5, 7 or 9; more time for fewer bits. Decoding takes the same.
+            quality: 0..100, kept to 0.01; size and PSNR rise with it. 50 by default.
+            lossless: instead of a quality, keep every level, those under transparent pixels too.
+            effort: 1, 3, 5, 7 or 9; more time for fewer bits. Decoding takes the same, and what is
+                lossless is the same.
             on_progress: called with the part that is done, 0 to 1.
 
         Raises:
             ImageError: the image is of a kind that is refused.
             LimitExceededError: more pixels than the size limit.
-            ConfigError: quality or effort out of range.
+            ConfigError: quality or effort out of range, or a quality of what shall be lossless.
         """
-        return self.start(image).compress(quality, effort=effort, on_progress=on_progress)
-
-    def compress_losslessly(
-        self, image: ImageLike, *, on_progress: Progress | None = None
-    ) -> bytes:
-        """Return the bytes of a `.cae` file that gives back every level of the image.
-
-        Those under transparent pixels, too. The arguments are those of `compress`.
-
-        Raises:
-            ImageError, LimitExceededError: as `compress`.
-        """
-        return self.start(image).compress_losslessly(on_progress)
+        if lossless and quality is not None:
+            raise ConfigError("quality and lossless exclude each other: give one of them")
+        compression = self.start(image)
+        if lossless:
+            return compression.compress_losslessly(on_progress)
+        chosen = DEFAULT_QUALITY if quality is None else quality
+        return compression.compress(chosen, effort=effort, on_progress=on_progress)
 
     def start(self, image: ImageLike, *, keep_stems: bool = False) -> Compression:
         """Return an image on its way to files of one or, with `keep_stems`, several qualities."""

@@ -24,9 +24,13 @@ PSNR_SLACK = 0.03
 """The search stops at a PSNR between the target and this much above it, in dB."""
 SEEN_SLACK = 0.3
 """The same for SSIMULACRA2."""
+MAX_SSIMULACRA2 = 100
+"""SSIMULACRA2 of the original itself."""
 SECANT_STEPS = 8
 """Attempts after which the bracket is halved instead."""
 MAX_UNITS = round(MAX_QUALITY * QUALITY_UNIT)
+LOSSLESS_UNITS = MAX_UNITS + 1
+"""To the search, the lossless file is one step of quality above 100."""
 SEARCH_EFFORT = 3
 """Highest effort at which the search starts; a higher one continues from its result."""
 
@@ -40,7 +44,8 @@ class Target:
         num_bytes: size at most.
         psnr: at least, in dB over the colour channels; alpha is lossless.
         ssimulacra2: at least, of the colour channels as if they were opaque; it needs the extra
-            `bench`. 90 is hardly told apart from the original, 70 is high quality, 50 medium.
+            `bench`. 100 is the original, 90 is hardly told apart from it, 70 is high quality, 50
+            medium.
     """
 
     bpp: float | None = None
@@ -55,6 +60,10 @@ class Target:
                 "a target is one of bpp, num_bytes and psnr, or ssimulacra2, a number above 0"
             )
         if self.ssimulacra2 is not None:
+            if self.ssimulacra2 > MAX_SSIMULACRA2:
+                raise ConfigError(
+                    f"SSIMULACRA2 is {self.ssimulacra2:g}, expected at most {MAX_SSIMULACRA2}"
+                )
             import_extra("ssimulacra2", "bench")  # or an error before any work
 
     @property
@@ -66,7 +75,10 @@ class Target:
 
 
 class _Attempt(NamedTuple):
-    """A file at a quality, and what the search looks at: its log size, its PSNR or SSIMULACRA2."""
+    """A file at a quality, and what the search looks at: its log size, its PSNR or SSIMULACRA2.
+
+    PSNR is infinite where the pixels are equal, and so is what the lossless file counts as.
+    """
 
     units: int
     data: bytes
@@ -99,8 +111,9 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
 ) -> bytes:
     """Return a file that meets a target: a size from below, a PSNR or SSIMULACRA2 from above.
 
-    The part of the analysis transform that no quality changes runs once, for images up to
-    `compression.MAX_STEM_PIXELS`.
+    What no quality reaches, the lossless file does, and a size that quality 100 does not fill gets
+    it if it fits. The part of the analysis transform that no quality changes runs once, for images
+    up to `encoder.MAX_STEM_PIXELS`.
 
     Args:
         codec: the model.
@@ -108,11 +121,11 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
         target: a size is met within 2 %, a PSNR within 0.05 dB, SSIMULACRA2 within 0.5, where
             steps of quality allow it.
         effort: as in `Codec.compress`.
-        best_effort: take the nearest reachable value instead of an error.
+        best_effort: take the smallest file instead of an error.
         on_progress: called after each file that is tried.
 
     Raises:
-        TargetError: no quality is small or good enough; the message names the nearest value.
+        TargetError: the file of quality 0 is too large; the message names its size.
         ImageError, ConfigError: as `Codec.compress`.
     """
     compression = codec.start(image, keep_stems=True)
@@ -122,10 +135,15 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
     parts = (1 - 0.8**count for count in itertools.count(1))  # how many files it takes is unknown
 
     def try_at(units: int, level: int) -> _Attempt:
-        data = compression.compress(units / QUALITY_UNIT, effort=level)
+        if units == LOSSLESS_UNITS:
+            data = compression.compress_losslessly()
+        else:
+            data = compression.compress(units / QUALITY_UNIT, effort=level)
         on_progress(next(parts))
         if measure is None:
             return _Attempt(units, data, math.log(len(data)))
+        if units == LOSSLESS_UNITS:
+            return _Attempt(units, data, math.inf)
         decoded = take_apart(codec.decompress(data)).color
         return _Attempt(units, data, measure(picture.color, decoded))
 
@@ -134,12 +152,10 @@ def compress_to(  # noqa: PLR0913 - two positional, the rest by name
         start = _search(lambda units: try_at(units, SEARCH_EFFORT), window, start)[0].units
     found, is_met = _search(lambda units: try_at(units, effort), window, start)
     if not is_met and not best_effort:
-        reached = f"{len(found.data):,} bytes, {8 * len(found.data) / pixels:.4f} bpp"
-        if measure is not None:
-            reached = f"{found.value:.2f}" + (" dB" if target.psnr else "")
+        size = len(found.data)
         raise TargetError(
-            f"the target is out of range: the nearest is {reached}, "
-            f"at quality {found.units / QUALITY_UNIT:g}"
+            f"the target is out of range: the nearest is {size:,} bytes, "
+            f"{8 * size / pixels:.4f} bpp, at quality 0"
         )
     return found.data
 
@@ -161,11 +177,13 @@ def _search(
     """Find the attempt in the window, or the nearest one on the side that is allowed.
 
     Secant steps inside a bracket that shrinks with each attempt: values rise with quality, so an
-    attempt below the window excludes all lower qualities, and one above it all higher ones.
+    attempt below the window excludes all lower qualities, and one above it all higher ones. (A size
+    may fall where more becomes lossless; what is found then meets the target still.) Of infinite
+    values nothing can be told by a secant: the bracket is halved.
 
     Returns:
-        The attempt, and whether it is on the allowed side: a size that not even quality 100 fills,
-        and a PSNR that quality 0 exceeds, count as met.
+        The attempt, and whether it is on the allowed side: a size that not even the lossless file
+        fills, and a PSNR that quality 0 exceeds, count as met.
     """
     below: _Attempt | None = None
     above: _Attempt | None = None
@@ -180,14 +198,15 @@ def _search(
         else:
             above = attempt
         low = below.units + 1 if below else 0
-        high = above.units - 1 if above else MAX_UNITS
+        high = above.units - 1 if above else min(max(low, MAX_UNITS), LOSSLESS_UNITS)
         if low > high:
             break
-        if last and (attempt.value - last.value) * (attempt.units - last.units) > 0:
-            slope = (attempt.value - last.value) / (attempt.units - last.units)
-        units = round(min(max(attempt.units + (aim - attempt.value) / slope, low), high))
-        if count > SECANT_STEPS:
-            units = (low + high) // 2
-        last = attempt
+        units = (low + high) // 2
+        if math.isfinite(attempt.value):
+            if last and (attempt.value - last.value) * (attempt.units - last.units) > 0:
+                slope = (attempt.value - last.value) / (attempt.units - last.units)
+            if count <= SECANT_STEPS:
+                units = round(min(max(attempt.units + (aim - attempt.value) / slope, low), high))
+            last = attempt
     allowed, other = (below, above) if window.at_most else (above, below)
     return allowed or other or attempt, allowed is not None

@@ -232,6 +232,18 @@ def box_sizes(data: bytes, header: Header) -> list[tuple[str, int]]:
     return [(name_of(box), len(box.content) + FRAME_BYTES) for box in boxes]
 
 
+def lossless_pixels(data: bytes, header: Header) -> dict[int, int]:
+    """Return number -> pixels in lossless blocks of the tiles that have any; none are decoded."""
+    found: dict[int, int] = {}
+    number, grid = 0, header.grid.at(1)
+    for box in _legal_boxes(data, header):
+        if box.kind == LOSSLESS_BOX:
+            blocks = unpack_lossless(box, header, number)
+            found[number] = blocks.num_pixels(grid.tile_at(number))
+        number += box.kind == TILE_BOX
+    return found
+
+
 def _check_header(fields: tuple[int, int, int, int, int, bytes, int, int]) -> Header:
     _, mode, quality_units, width, height, digest, tile_log2, reserved = fields
     if mode not in set(Mode):

@@ -31,6 +31,20 @@ class LosslessBlocks:
         """How many of the blocks are."""
         return int.from_bytes(self.mask, "big").bit_count()
 
+    def num_pixels(self, tile: Region) -> int:
+        """Return how many pixels of its tile, given in pixels, are in lossless blocks."""
+        side = 2**self.block_log2
+        rows, columns = block_shape(tile, self.block_log2)
+        bits = int.from_bytes(self.mask, "big") >> (8 * len(self.mask) - self.num_blocks)
+        flags = f"{bits:0{self.num_blocks}b}"
+        total = 0
+        for row in range(rows):
+            line = flags[row * columns : (row + 1) * columns]
+            cut = columns * side - tile.width if line.endswith("1") else 0
+            height = min(side, tile.height - row * side)
+            total += height * (line.count("1") * side - cut)
+        return total
+
     def pack(self) -> bytes:
         """Return the content of the box."""
         return bytes([self.block_log2]) + self.mask + self.image

@@ -155,7 +155,7 @@ def write_file(path: Path, codec: Codec, image: Image.Image, quality: float | No
     if path.with_name(f"{path.name}.cae").exists():
         return
     if quality is None:
-        data = codec.compress_losslessly(image)
+        data = codec.compress(image, lossless=True)
     else:
         data = codec.compress(image, quality=quality)
     path.with_name(f"{path.name}.cae").write_bytes(data)

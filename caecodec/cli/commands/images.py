@@ -19,6 +19,7 @@ from caecodec.cli.options import (
     Force,
     Inputs,
     KeepSuffix,
+    Lossless,
     MirrorFolder,
     Model,
     OutputFolder,
@@ -35,7 +36,7 @@ from caecodec.cli.options import (
     Workers,
 )
 from caecodec.cli.planning import Destination, Selection, plan_jobs
-from caecodec.config import DEFAULT_EFFORT, DEFAULT_QUALITY
+from caecodec.config import DEFAULT_EFFORT
 from caecodec.errors import CodecError
 from caecodec.files.places import read_file
 from caecodec.weights import choose_model
@@ -62,7 +63,8 @@ def compress(
     recursive: Recursive = False,
     filelist: Filelist = None,
     quality: Quality = None,
-    effort: Effort = DEFAULT_EFFORT,
+    effort: Effort = None,
+    lossless: Lossless = False,
     target_size: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Maximum file size: 12000, 12k or 1.5M.")
     ] = None,
@@ -102,34 +104,39 @@ def compress(
 
     Two paths, the second ending in .cae, mean IN OUT; otherwise all paths are inputs.
     A target replaces --quality: a size is a maximum, PSNR and SSIMULACRA2 are minimums.
+    So does --lossless: the pixels that come back are equal, hidden colours under alpha included.
 
     Examples:
       caecodec compress photo.png
       caecodec compress photo.png small.cae -q 20
       caecodec compress photo.png --target-size 50k
+      caecodec compress drawing.png --lossless
       caecodec compress *.jpg -o compressed/
       caecodec compress -r photos/ -o compressed/ -j 2 --skip-existing --preserve
       cat photo.png | caecodec compress - - > photo.cae
     """
-    from caecodec.cli import coding  # noqa: PLC0415
+    from caecodec.cli import coding, parsing  # noqa: PLC0415
     from caecodec.image.image_files import image_suffixes  # noqa: PLC0415
     from caecodec.image.plugins import missing_plugins  # noqa: PLC0415
 
     options = coding.Compressing(
-        quality=DEFAULT_QUALITY if quality is None else quality,
-        target=coding.parse_target(
+        quality=quality,
+        target=parsing.parse_target(
             quality=quality,
+            effort=effort,
+            lossless=lossless,
             size=target_size,
             bpp=target_bpp,
             psnr=target_psnr,
             ssimulacra2=target_ssimulacra2,
         ),
-        effort=effort,
+        lossless=lossless,
+        effort=DEFAULT_EFFORT if effort is None else effort,
         best_effort=best_effort,
         verify=verify_written or remove or remove_incomplete,
         measures_psnr=psnr,
         model=str(choose_model(tune, model)),
-        size_limit=coding.parse_size_limit(size_limit),
+        size_limit=parsing.parse_size_limit(size_limit),
     )
     batch = Batch(
         force=force, skip_existing=skip_existing, dry_run=dry_run, workers=jobs, preserve=preserve,
@@ -190,17 +197,17 @@ def decompress(
       caecodec decompress photo.cae small.png --scale 1/4
       caecodec decompress - - --format ppm < photo.cae | display
     """
-    from caecodec.cli import coding  # noqa: PLC0415
+    from caecodec.cli import coding, parsing  # noqa: PLC0415
     from caecodec.image.saving import FORMATS  # noqa: PLC0415
 
     suffix = f".{output_format}" if output_format else None
     options = coding.Decompressing(
         suffix=suffix,
-        crop=coding.parse_crop(crop),
-        scale=coding.parse_scale(scale),
+        crop=parsing.parse_crop(crop),
+        scale=parsing.parse_scale(scale),
         allow_partial=allow_partial,
         model=model,
-        size_limit=coding.parse_size_limit(size_limit),
+        size_limit=parsing.parse_size_limit(size_limit),
     )
     batch = Batch(
         force=force, skip_existing=skip_existing, dry_run=dry_run, workers=jobs, preserve=preserve,
@@ -228,7 +235,8 @@ def thumbnail(
 
     Example: caecodec thumbnail photo.cae photo.png --size 512
     """
-    from caecodec.cli.coding import make_thumbnail, parse_size_limit  # noqa: PLC0415
+    from caecodec.cli.coding import make_thumbnail  # noqa: PLC0415
+    from caecodec.cli.parsing import parse_size_limit  # noqa: PLC0415
 
     job = Job(source, target)
     check_target(job, force=True)
@@ -254,7 +262,8 @@ def verify(
       caecodec verify *.cae
       caecodec verify --deep photo.cae
     """
-    from caecodec.cli.coding import parse_size_limit, verify_all  # noqa: PLC0415
+    from caecodec.cli.coding import verify_all  # noqa: PLC0415
+    from caecodec.cli.parsing import parse_size_limit  # noqa: PLC0415
 
     verify_all(
         files,
@@ -270,7 +279,7 @@ def info(
     files: Annotated[list[str], typer.Argument(metavar="FILE...")],
     as_json: AsJson = False,
 ) -> None:
-    """Show size, quality, model and boxes of .cae files without decoding them.
+    """Show size, quality, lossless parts, model and boxes of .cae files without decoding them.
 
     Needs no model, and no memory beyond the files' bytes.
 
@@ -292,11 +301,13 @@ def info(
             say(json.dumps({"path": path, **facts.to_dict()}))
             continue
         boxes = ", ".join(f"{kind} {size}" for kind, size in facts.box_bytes.items())
+        tiles = f"{facts.num_tiles} tile{'s' if facts.num_tiles > 1 else ''}"
+        if facts.num_lossless_tiles:
+            tiles += f", {facts.num_lossless_tiles} lossless"
         say(
             f"{shown(path)}: {facts.width} x {facts.height} {facts.mode}, "
-            f"quality {facts.quality:g}, {facts.num_bytes} bytes, {facts.bpp:.4f} bpp\n"
-            f"  model {facts.model or 'not shipped'} ({facts.digest}), "
-            f"{facts.num_tiles} tile{'s' if facts.num_tiles > 1 else ''}; bytes: {boxes}"
+            f"{facts.fidelity}, {facts.num_bytes} bytes, {facts.bpp:.4f} bpp\n"
+            f"  model {facts.model or 'not shipped'} ({facts.digest}), {tiles}; bytes: {boxes}"
         )
     if failed:
         raise typer.Exit(1)
