@@ -73,6 +73,7 @@ TRAINING = "| step | quality 10 | quality 50 | quality 90 |"
 SCREENS = "| image | by PSNR | by SSIMULACRA2 | without lossless blocks, by PSNR | by SSIMULACRA2 |"
 DRAWN = "| image | by PSNR | by SSIMULACRA2 |"
 LOSSLESS = "| lossless files, bytes | caecodec | WebP (method 6) | PNG (optimised) | JPEG XL |"
+REAL_FILES = "| files | accepted | metadata kept | something named as not stored | refused |"
 EFFORT = "| effort | psnr, by PSNR | visual, by SSIMULACRA2 | encoding time, against effort 3 |"
 
 MEAN_EXCESS = "mean excess over AVIF, percent"
@@ -111,6 +112,7 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     yield "bench/results/training/psnr.md", TRAINING, [_training(psnr)]
     yield "MODEL_CARD.md", TRAINING, [_training(visual)]
     yield "docs/benchmarks.md", EFFORT, [_efforts()]
+    yield "bench/results/reliability.md", REAL_FILES, [_real_files()]
     yield "bench/results/screens.md", SCREENS, [_screens("psnr", "psnr_before")]
     yield "bench/results/screens.md", DRAWN, [_screens("visual"), _screens("drawn")]
     yield "bench/results/screens.md", LOSSLESS, [_lossless()]
@@ -229,6 +231,26 @@ def _screens(*names: str) -> Rows:
         rows.append(f"| {image.removesuffix('_screen')} | {' | '.join(cells)} |")
     cells = [_percent(run[MEAN_EXCESS][metric]) for run in runs for metric in metrics]
     return [*rows, f"| mean | {' | '.join(cells)} |"]
+
+
+def _real_files() -> Rows:
+    """Return what became of the files of public corpora, by suffix where there are twenty."""
+    by_suffix = _json("real_files.json")["suffixes"]
+    fields = ("accepted", "kept", "named", "refused")
+    rows = {"all others": dict.fromkeys(fields, 0)}
+    for suffix, counts in by_suffix.items():
+        is_common = counts.get("accepted", 0) + counts.get("refused", 0) >= 20
+        row = rows.setdefault(
+            f"`{suffix}`" if is_common else "all others", dict.fromkeys(fields, 0)
+        )
+        for field in fields:
+            row[field] += counts.get(field, 0)
+    rows["all others"] = rows.pop("all others")
+    rows["together"] = {field: sum(row[field] for row in rows.values()) for field in fields}
+    return [
+        f"| {name} | {' | '.join(f'{row[field]:,}' for field in fields)} |"
+        for name, row in rows.items()
+    ]
 
 
 def _lossless() -> Rows:
