@@ -25,7 +25,7 @@ from caecodec.image.picture import Picture, Pixels
 Levels = NDArray[np.floating]
 
 BLOCK_LOG2 = 5
-"""Side of the blocks of a mixed tile: 32 pixels. With 16 and 64, screenshots take as many bits."""
+"""Side of the blocks of a mixed tile: 32 pixels."""
 _BITS_PER_NOVEL = 8
 """Bits of a pixel that repeats no neighbour, before a tile is coded: screenshots have 6 to 17."""
 _CANDIDATES = 0.05
