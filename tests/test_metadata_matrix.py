@@ -117,6 +117,18 @@ def resolution_of_psd() -> bytes:
     return psd_with((1005, struct.pack(">IHHIHH", 300 << 16, 1, 1, 300 << 16, 1, 1)))
 
 
+def cur_of_alpha() -> bytes:
+    """Return an icon as a cursor: the type is another, and two fields are the hot spot."""
+    data = saved(RGBA.resize((16, 16)), "ICO", sizes=[(16, 16)], bitmap_format="bmp")
+    return data[:2] + b"\2" + data[3:]
+
+
+def xpm_of_alpha() -> bytes:
+    lines = ["2 1 2 1", "a c None", "b c #102030", "ab"]
+    body = ",\n".join(f'"{line}"' for line in lines)
+    return f"/* XPM */\nstatic char *sample[] = {{\n{body}\n}};\n".encode()
+
+
 def pcx_of_300_dpi() -> bytes:
     data = saved(RGB, "PCX")
     return data[:12] + struct.pack("<HH", 300, 300) + data[16:]
@@ -141,7 +153,14 @@ SAMPLES: dict[str, dict[str, Sample]] = {
         "alpha": bmp_of_alpha,
         "colors": wide_bmp,
     },
+    "CUR": {"alpha": cur_of_alpha},
     "DDS": alpha_in("DDS"),
+    "DIB": {
+        "icc": lambda: bmp_with(b"MBED", profile=PROFILE)[14:],
+        "dpi": lambda: saved(RGB, "DIB", dpi=(300, 300)),
+        "alpha": lambda: bmp_of_alpha()[14:],
+        "colors": lambda: wide_bmp()[14:],
+    },
     "GIF": {
         "icc": gif_with_profile,
         "xmp": gif_with_xmp,
@@ -149,6 +168,7 @@ SAMPLES: dict[str, dict[str, Sample]] = {
     },
     "ICNS": alpha_in("ICNS"),
     "ICO": alpha_in("ICO"),
+    "IM": alpha_in("IM"),
     "JPEG": with_all_three("JPEG")
     | {"iptc": iptc_segment, "dpi": lambda: saved(RGB, "JPEG", dpi=(300, 300))},
     "JPEG 2000": {
@@ -190,6 +210,7 @@ SAMPLES: dict[str, dict[str, Sample]] = {
         "colors": lambda: saved(RGB, "TIFF", tiffinfo=P3),
     },
     "WebP": with_all_three("WEBP") | alpha_in("WEBP"),
+    "XPM": {"alpha": xpm_of_alpha},
 }
 
 
