@@ -168,7 +168,6 @@ SAMPLES: dict[str, dict[str, Sample]] = {
     },
     "ICNS": alpha_in("ICNS"),
     "ICO": alpha_in("ICO"),
-    "IM": alpha_in("IM"),
     "JPEG": with_all_three("JPEG")
     | {"iptc": iptc_segment, "dpi": lambda: saved(RGB, "JPEG", dpi=(300, 300))},
     "JPEG 2000": {
