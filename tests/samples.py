@@ -107,3 +107,22 @@ def psd_with(*resources: tuple[int, bytes]) -> bytes:
     planes = np.asarray(RGB).transpose(2, 0, 1).tobytes()
     head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 8, 12, 8, 3) + bytes(4)
     return head + struct.pack(">I", len(block)) + block + bytes(4) + b"\0\0" + planes
+
+
+def jp2_with_profile() -> bytes:
+    data = saved(RGB, "JPEG2000", irreversible=False)
+    place, header = data.index(b"colr") - 4, data.index(b"jp2h") - 4
+    (length,), (outer,) = (struct.unpack_from(">I", data, at) for at in (place, header))
+    box = struct.pack(">I", 11 + len(PROFILE)) + b"colr\2\0\0" + PROFILE
+    grown = struct.pack(">I", outer + len(box) - length) + data[header + 4 : place] + box
+    return data[:header] + grown + data[place + length :]
+
+
+def gif_with_xmp() -> bytes:
+    trailer = b"\1" + bytes(range(255, -1, -1))
+    return saved(GRAY, "GIF")[:-1] + b"!\xff\x0bXMP DataXMP" + PACKET + trailer + b"\0;"
+
+
+def gif_with_profile() -> bytes:
+    pieces = [PROFILE[at : at + 255] for at in range(0, len(PROFILE), 255)]
+    return gif_with(0xFF, b"ICCRGBG1012", *pieces)

@@ -19,8 +19,10 @@ from samples import (
     RGB,
     bmp_with,
     exif_of,
-    gif_with,
+    gif_with_profile,
+    gif_with_xmp,
     jp2_with,
+    jp2_with_profile,
     jpeg_with,
     png_with,
     psd_with,
@@ -86,25 +88,6 @@ def bmp_of_alpha() -> bytes:
     header = struct.pack("<IiiHHIIiiII", 108, 12, 8, 1, 32, 3, len(pixels), 0, 0, 0, 0)
     header += struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs") + bytes(48)
     return b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + header + pixels
-
-
-def jp2_with_profile() -> bytes:
-    data = saved(RGB, "JPEG2000", irreversible=False)
-    place, header = data.index(b"colr") - 4, data.index(b"jp2h") - 4
-    (length,), (outer,) = (struct.unpack_from(">I", data, at) for at in (place, header))
-    box = struct.pack(">I", 11 + len(PROFILE)) + b"colr\2\0\0" + PROFILE
-    grown = struct.pack(">I", outer + len(box) - length) + data[header + 4 : place] + box
-    return data[:header] + grown + data[place + length :]
-
-
-def gif_with_xmp() -> bytes:
-    trailer = b"\1" + bytes(range(255, -1, -1))
-    return saved(GRAY, "GIF")[:-1] + b"!\xff\x0bXMP DataXMP" + PACKET + trailer + b"\0;"
-
-
-def gif_with_profile() -> bytes:
-    pieces = [PROFILE[at : at + 255] for at in range(0, len(PROFILE), 255)]
-    return gif_with(0xFF, b"ICCRGBG1012", *pieces)
 
 
 def psd_of_alpha() -> bytes:
