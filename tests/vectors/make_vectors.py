@@ -161,6 +161,11 @@ def lossless() -> Iterator[Vector]:
     The image is not looked at: some bytes stand for it.
     """
     image = b"image"
+
+    def box(name: str, width: int, height: int, tile_log2: int, content: bytes) -> Vector:
+        size = {"width": width, "height": height, "tile_log2": tile_log2}
+        return {"name": name, **size, "hex": content.hex()}
+
     legal = {
         "one-block": (1, 1, 2, 4, ["1"]),
         "one-block-of-a-tile": (64, 64, 2, 6, ["1"]),
@@ -174,16 +179,8 @@ def lossless() -> Iterator[Vector]:
     }
     for name, (width, height, tile_log2, block_log2, blocks) in legal.items():
         content = bytes([block_log2]) + mask_of(blocks) + image
-        yield {
-            "name": name,
-            "width": width,
-            "height": height,
-            "tile_log2": tile_log2,
-            "hex": content.hex(),
-            "block_log2": block_log2,
-            "blocks": blocks,
-            "image": image.hex(),
-        }
+        found = {"block_log2": block_log2, "blocks": blocks, "image": image.hex()}
+        yield box(name, width, height, tile_log2, content) | found
     illegal = {
         "empty": (16, 16, 2, b""),
         "side-alone": (16, 16, 2, b"\x04"),
@@ -197,15 +194,8 @@ def lossless() -> Iterator[Vector]:
         "bit-after-the-only": (16, 16, 2, b"\x04\xc0" + image),
         "only-a-bit-after-the-last": (16, 16, 2, b"\x04\x01" + image),
     }
-    for name, (width, height, tile_log2, content) in illegal.items():
-        yield {
-            "name": name,
-            "width": width,
-            "height": height,
-            "tile_log2": tile_log2,
-            "hex": content.hex(),
-            "error": "FormatError",
-        }
+    for name, fields in illegal.items():
+        yield box(name, *fields) | {"error": "FormatError"}
 
 
 def tables() -> Iterator[Vector]:
