@@ -7,17 +7,16 @@ and z are what the tables promise; the rest of a file is its header, boxes and c
 """
 
 import argparse
-import csv
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from caecodec.benchmark.bd_rate import bd_rates
-from caecodec.benchmark.measure import MAX_PSNR, Record, load_dataset, summarize
+from caecodec.benchmark.measure import MAX_PSNR, load_dataset, summarize
+from caecodec.benchmark.results import read_records
 from caecodec.codec.codec import Codec
 from caecodec.config import DEFAULT_TUNE
 from caecodec.image.metrics import psnr
@@ -53,24 +52,12 @@ def _one(codec: Codec, image: Image.Image, quality: int) -> dict[str, float]:
 
 def by_image(results: Path, anchor: str) -> dict[str, float | None]:
     """Return caecodec's BD-rate against the anchor on each image, worst first."""
-    with results.open() as handle:
-        records = [_record(row) for row in csv.DictReader(handle)]
+    records = read_records(results)
     rates = {
         name: bd_rates(summarize(one for one in records if one.image == name), anchor).get("cae")
         for name in dict.fromkeys(record.image for record in records)
     }
     return dict(sorted(rates.items(), key=lambda item: -(item[1] or 0.0)))
-
-
-def _record(row: dict[str, Any]) -> Record:
-    """Return a row of results.csv as it was measured."""
-    kinds = Record.__annotations__
-    values = {
-        name: text if kinds[name] == "str" else (float(text) if text else None)
-        for name, text in row.items()
-        if name in kinds
-    }
-    return Record(**values)
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ from caecodec.benchmark.measure import (
 )
 from caecodec.benchmark.plot import plot_name
 from caecodec.benchmark.report import Picture, write_page
-from caecodec.benchmark.results import format_table, write_results
+from caecodec.benchmark.results import format_table, read_records, write_results
 from caecodec.config import EFFORTS
 from caecodec.errors import ConfigError, ImageError
 
@@ -287,6 +287,32 @@ def test_ssimulacra2_is_measured_on_request() -> None:
     console = Console(width=140, file=io.StringIO())
     console.print(format_table(points, {}))
     assert "SSIMULACRA2" in console.file.getvalue()
+
+
+def test_metrics_of_files_that_are_the_same_come_from_an_earlier_run(tmp_path: Path) -> None:
+    images = [("a", smooth_noise(192, 176))]
+    first = run_benchmark(images, make_codecs(["jpeg"], qualities=[30, 90]), with_ssimulacra2=True)
+    marked = [dataclasses.replace(record, ms_ssim=0.5, ssimulacra2=50.0) for record in first]
+    marked[1] = dataclasses.replace(marked[1], num_bytes=marked[1].num_bytes + 1)
+    write_results(tmp_path, marked, summarize(marked), {}, metadata={})
+    again = run_benchmark(
+        images,
+        make_codecs(["jpeg"], qualities=[30, 90]),
+        with_ssimulacra2=True,
+        known=read_records(tmp_path / "results.csv"),
+    )
+    assert (again[0].ms_ssim, again[0].ssimulacra2) == (0.5, 50.0)
+    assert (again[1].ms_ssim, again[1].ssimulacra2) == (first[1].ms_ssim, first[1].ssimulacra2)
+    assert again[0].encode_seconds != first[0].encode_seconds
+
+
+def test_a_file_that_holds_no_results_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text("image,codec\na,jpeg\n")
+    with pytest.raises(ConfigError, match=r"other\.csv is no results\.csv"):
+        read_records(path)
+    with pytest.raises(ConfigError, match=r"missing\.csv is no results\.csv"):
+        read_records(tmp_path / "missing.csv")
 
 
 def test_ms_ssim_of_an_equal_image_is_1(records: list[Record]) -> None:

@@ -18,6 +18,7 @@ from caecodec.benchmark.baselines import Comparison
 from caecodec.benchmark.bd_rate import METRICS, BdMatrix, shared_ranges
 from caecodec.benchmark.measure import Point, Record
 from caecodec.benchmark.plot import write_plots
+from caecodec.errors import ConfigError, first_line
 
 
 def format_table(
@@ -179,6 +180,31 @@ def _write_csv(path: Path, records: Iterable[Record]) -> None:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(dataclasses.asdict(record) for record in records)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read the records of a results.csv.
+
+    Raises:
+        ConfigError: it cannot be read, or is not one.
+    """
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(Record)}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                Record(**{name: _value(kinds[name], text) for name, text in row.items()})
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no results.csv of bench: {first_line(error)}") from error
+
+
+def _value(kind: str, text: str) -> Any:
+    if kind == "str":
+        return text
+    if not text:
+        return None
+    return int(text) if kind == "int" else float(text)
 
 
 def _finite(value: Any) -> Any:

@@ -28,7 +28,7 @@ from caecodec.benchmark.measure import (
 )
 from caecodec.benchmark.plot import label_of, plot_name
 from caecodec.benchmark.report import Picture, svg_section, table_section, tabs_section, write_page
-from caecodec.benchmark.results import bd_cells, format_table, write_results
+from caecodec.benchmark.results import bd_cells, format_table, read_records, write_results
 from caecodec.cli.console import print_line, stderr
 from caecodec.errors import ConfigError
 from caecodec.image.image_files import open_image
@@ -49,6 +49,7 @@ def run(
     num_pictures: int = 0,
     bits_per_pixel: float = 0.25,
     with_ssimulacra2: bool = False,
+    known: Path | None = None,
 ) -> None:
     """Measure, print the tables to stdout, and write the results.
 
@@ -62,6 +63,7 @@ def run(
         num_pictures: number of images under a slider in report.html, spread over the data set.
         bits_per_pixel: rate of their files.
         with_ssimulacra2: also measure SSIMULACRA2.
+        known: results.csv of an earlier run, for the metrics of files that are the same.
     """
     digests, codecs = load_codecs(names, model, qualities)
     for module in (
@@ -69,11 +71,12 @@ def run(
         *(["ssimulacra2"] if with_ssimulacra2 else []),
     ):  # before an hour of work, not after it
         import_extra(module)
+    earlier = read_records(known) if known else []
     images = load_dataset(dataset)
     if baselines is None and is_kodak(images):
         baselines = KODAK_FILE
     published = load_baselines(baselines) if baselines else []
-    records = _measure(images, codecs, with_ssimulacra2=with_ssimulacra2)
+    records = _measure(images, codecs, with_ssimulacra2=with_ssimulacra2, known=earlier)
     points = summarize(records)
     rates = bd_matrix(points)
     others = {metric: bd_matrix(points, metric=metric) for metric in _others(points)}
@@ -140,7 +143,11 @@ def compare_image(
 
 
 def _measure(
-    images: list[tuple[str, Image.Image]], codecs: list[ImageCodec], *, with_ssimulacra2: bool
+    images: list[tuple[str, Image.Image]],
+    codecs: list[ImageCodec],
+    *,
+    with_ssimulacra2: bool,
+    known: list[Record],
 ) -> list[Record]:
     with _bar() as bar:
         task = bar.add_task("starting", total=None)
@@ -148,7 +155,9 @@ def _measure(
         def show(done: int, total: int, record: Record) -> None:
             bar.update(task, completed=done, total=total, description=record.image)
 
-        return run_benchmark(images, codecs, with_ssimulacra2=with_ssimulacra2, on_progress=show)
+        return run_benchmark(
+            images, codecs, with_ssimulacra2=with_ssimulacra2, known=known, on_progress=show
+        )
 
 
 def _pictures(

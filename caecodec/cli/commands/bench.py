@@ -43,6 +43,13 @@ def bench(
     ssimulacra2: Annotated[
         bool, typer.Option(help="Also measure SSIMULACRA2: 0.7 s per megapixel.")
     ] = True,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RESULTS.CSV",
+            help="Results of an earlier run: metrics of files that are the same come from there.",
+        ),
+    ] = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="Number of images under a slider in report.html.")
     ] = 8,
@@ -68,6 +75,7 @@ def bench(
         num_pictures=pictures,
         bits_per_pixel=bpp,
         with_ssimulacra2=ssimulacra2,
+        known=known,
     )
 
 
