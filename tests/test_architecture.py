@@ -28,7 +28,8 @@ LAYERS = [
 ]
 """Folders and modules from the bottom; ARCHITECTURE.md draws the same list."""
 NN_ORDER = [
-    *("layers", "transforms", "entropy_models", "rounding", "ssimulacra2", "distortions"),
+    *("layers", "transforms", "entropy_models", "rounding"),
+    *("ssimulacra2", "butteraugli", "distortions"),
     *("autoencoder", "folding", "classic", "exact", "inference", "inference_main"),
     *("inference_classic", "architectures", "summary"),
 ]

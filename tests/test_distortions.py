@@ -1,4 +1,4 @@
-"""The visual distortion, against the metric that it takes after."""
+"""The visual distortion, against the metrics that it takes after."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 from ssimulacra2 import compute_ssimulacra2
 
 from caecodec.errors import ConfigError
+from caecodec.nn.butteraugli import NUM_LINES, butteraugli_norm
 from caecodec.nn.distortions import MSE_SHARE, squared_error, visual
 from caecodec.nn.ssimulacra2 import ssimulacra2_score, ssimulacra2_sum
 from caecodec.train.settings import MainSettings
@@ -46,6 +47,67 @@ def test_the_score_is_within_1_of_the_reference_implementation(
         image.save(tmp_path / f"{name}.png")
     expected = compute_ssimulacra2(str(tmp_path / "a.png"), str(tmp_path / "b.png"))
     assert score(tensor(original), tensor(distorted)) == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "quality", "expected"),
+    [
+        ("JPEG", 15, 3.210),
+        ("JPEG", 60, 1.368),
+        ("JPEG", 95, 0.467),
+        ("AVIF", 25, 3.296),
+        ("AVIF", 75, 0.800),
+    ],
+)
+def test_the_norm_is_near_that_of_libjxls_tool(codec: str, quality: int, expected: float) -> None:
+    """Expected are 3-norms by butteraugli_main of libjxl 0.7."""
+    with Image.open(PHOTO) as photo:
+        original = photo.convert("RGB")
+    stream = io.BytesIO()
+    original.save(stream, codec, quality=quality)
+    with Image.open(stream) as coded:
+        distorted = coded.convert("RGB")
+    pair = tensor(original), tensor(distorted)
+    assert butteraugli_norm(*pair, range(NUM_LINES)).item() == pytest.approx(expected, rel=0.2)
+    assert butteraugli_norm(*pair).item() == pytest.approx(expected, rel=0.25)
+
+
+def test_equal_images_have_almost_no_norm_and_finite_gradients() -> None:
+    x = torch.from_numpy(synthetic_image(128, 112, 1)).permute(2, 0, 1)[None] / 255
+    x_hat = x.clone().requires_grad_()
+    norm = butteraugli_norm(x, x_hat)
+    norm.sum().backward()
+    assert norm.item() < 0.01
+    assert x_hat.grad is not None
+    assert x_hat.grad.isfinite().all()
+
+
+def test_each_image_of_a_batch_has_its_own_norm() -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand((3, 3, 128, 128), generator=random)
+    x_hat = (x + torch.tensor([0.01, 0.03, 0.1])[:, None, None, None]).clamp(0, 1)
+    together = butteraugli_norm(x, x_hat)
+    alone = [butteraugli_norm(*pair) for pair in zip(x[:, None], x_hat[:, None], strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-3, atol=1e-4)
+    assert together.diff().min() > 0
+
+
+def test_a_step_against_the_norms_gradient_looks_better() -> None:
+    x = torch.from_numpy(synthetic_image(128, 128, 2)).permute(2, 0, 1)[None] / 255
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    x_hat = (x + 0.05 * noise).requires_grad_()
+    before = butteraugli_norm(x, x_hat)
+    before.sum().backward()
+    assert x_hat.grad is not None
+    step = 0.01 * x_hat.grad / x_hat.grad.square().mean().sqrt()
+    with torch.no_grad():
+        assert butteraugli_norm(x, x_hat - step).item() < before.item()
+
+
+def test_the_distortion_of_one_image_is_the_same_each_time() -> None:
+    x = torch.rand((1, 3, 128, 128), generator=torch.Generator().manual_seed(0))
+    x_hat = (x + 0.03).clamp(0, 1)
+    assert torch.equal(visual(x_hat, x), visual(x_hat, x))
 
 
 def test_equal_images_score_100_and_have_finite_gradients() -> None:

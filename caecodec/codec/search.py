@@ -45,7 +45,7 @@ class Tuning(NamedTuple):
         return low * (high / low) ** (quality / MAX_QUALITY)
 
 
-TUNINGS = {"mse": Tuning(1.0, 0.55, (8.0, 8.0)), "visual": Tuning(1.0, 1.0, (20.0, 80.0))}
+TUNINGS = {"mse": Tuning(1.0, 0.55, (8.0, 8.0)), "visual": Tuning(2.0, 1.0, (20.0, 80.0))}
 """By the distortion that a model was trained for."""
 
 

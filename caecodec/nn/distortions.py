@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from caecodec.nn.butteraugli import NUM_LINES, butteraugli_norm
 from caecodec.nn.ssimulacra2 import ssimulacra2_sum
 
 Distortion = Callable[[Tensor, Tensor], Tensor]
 """x_hat and x, (B, C, H, W) in [0, 1], to what the loss counts, (B,), on the scale of an MSE."""
 
-MSE_SHARE = 0.11
+MSE_SHARE = 0.10
 """Share of the squared error in the visual distortion: it keeps colours and flat areas in place."""
 SUM_SCALE = 5.3e-5
 """MSE that counts as much as 1 of SSIMULACRA2's weighted sum: at every quality the two are about
 equal."""
+NORM_SHARE = 0.30
+"""Share of Butteraugli's norm in it; what is left is SSIMULACRA2's."""
+NORM_SCALE = 5e-5
+"""MSE that counts as much as a norm of 1, squared: then it is one to six times SSIMULACRA2's."""
+NORM_IMAGES = 3 / 8
+"""Images of a batch whose norms stand for all, drawn anew for each: a norm takes long."""
+NORM_LINES = 2
+"""Directions in which these sum up errors, drawn for each batch."""
 
 
 def squared_error(x_hat: Tensor, x: Tensor) -> Tensor:
@@ -36,9 +46,24 @@ def cross_entropy(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def visual(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Return a mean of the squared error and of SSIMULACRA2's weighted sum of errors (B,)."""
-    seen = SUM_SCALE * ssimulacra2_sum(x, x_hat)
-    return MSE_SHARE * squared_error(x_hat, x) + (1 - MSE_SHARE) * seen
+    """Return a mean of squared error, SSIMULACRA2's sum and Butteraugli's squared norm (B,)."""
+    return (
+        MSE_SHARE * squared_error(x_hat, x)
+        + (1 - MSE_SHARE - NORM_SHARE) * SUM_SCALE * ssimulacra2_sum(x, x_hat)
+        + NORM_SHARE * NORM_SCALE * _squared_norm(x_hat, x)
+    )
+
+
+def _squared_norm(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Return Butteraugli's norm, squared (B,): of a batch, that of some images for all."""
+    if len(x) == 1:
+        return butteraugli_norm(x, x_hat).square()
+    count = round(NORM_IMAGES * len(x)) or 1
+    chosen = torch.randperm(len(x))[:count]
+    lines = torch.randperm(NUM_LINES)[:NORM_LINES].tolist()
+    norms = x_hat.new_zeros(len(x))
+    norms[chosen] = butteraugli_norm(x[chosen], x_hat[chosen], lines).square() * len(x) / count
+    return norms
 
 
 DISTORTIONS: dict[str, Distortion] = {"mse": squared_error, "visual": visual}
