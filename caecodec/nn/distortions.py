@@ -14,12 +14,12 @@ from caecodec.nn.ssimulacra2 import ssimulacra2_sum
 Distortion = Callable[[Tensor, Tensor], Tensor]
 """x_hat and x, (B, C, H, W) in [0, 1], to what the loss counts, (B,), on the scale of an MSE."""
 
-MSE_SHARE = 0.10
+MSE_SHARE = 0.15
 """Share of the squared error in the visual distortion: it keeps colours and flat areas in place."""
 SUM_SCALE = 5.3e-5
 """MSE that counts as much as 1 of SSIMULACRA2's weighted sum: at every quality the two are about
 equal."""
-NORM_SHARE = 0.30
+NORM_SHARE = 0.15
 """Share of Butteraugli's norm in it; what is left is SSIMULACRA2's."""
 NORM_SCALE = 5e-5
 """MSE that counts as much as a norm of 1, squared: then it is one to six times SSIMULACRA2's."""

@@ -22,13 +22,11 @@ from caecodec.nn.classic import ClassicAutoencoder
 from caecodec.nn.entropy_models import MIN_LIKELIHOOD, Z_BOUND, FactorizedPrior, ResidualPrior
 from caecodec.nn.exact import thaw_scale_head
 from caecodec.nn.inference_main import FrozenMain
-from caecodec.nn.layers import Block, bias_of
+from caecodec.train.activation_fit import fit_hardswish_
 from caecodec.weights.storage import Weights
 
 CHANGES_AT_START = ("activation", "block_tables", "decoder_wide")
 """What may differ between a weights file and the model that starts from it, blocks aside."""
-HARDSWISH_SCALE = 1.5
-"""hardswish(1.5 x) / 1.5 and SiLU have equal curvature at zero, where most values lie."""
 FIT_STEPS = 200
 FIT_RATE = 0.05
 LOGISTIC_SCALE = 3**0.5 / np.pi
@@ -63,25 +61,12 @@ def thaw(model: Autoencoder, weights: Weights) -> None:
     counts = weights.tables().counts
     if isinstance(model, MainAutoencoder) and isinstance(frozen, FrozenMain):
         if model.config.activation != frozen.config.activation:
-            _rescale(model)
+            fit_hardswish_(model)
         thaw_scale_head(frozen.scale_head, model.scale_head)
         _fit_residual(model.residual_prior, counts[1:NUM_SCALES])
         _set_factorized(model.hyper_prior, counts[NUM_SCALES:], Z_BOUND)
     elif isinstance(model, ClassicAutoencoder):
         _set_factorized(model.prior, counts[1:], MAX_REACH)
-
-
-@torch.no_grad()
-def _rescale(model: MainAutoencoder) -> None:
-    """Let hardswish see the values at which it is most like SiLU."""
-    for block in model.modules():
-        if not isinstance(block, Block) or block.activation != "hardswish":
-            continue
-        for before, after in ((block.mix_in, block.mix_space), (block.expand, block.contract)):
-            if before is not None and after is not None:
-                before.weight.mul_(HARDSWISH_SCALE)
-                bias_of(before).mul_(HARDSWISH_SCALE)
-                after.weight.div_(HARDSWISH_SCALE)
 
 
 def _fit_residual(prior: ResidualPrior, counts: Sequence[NDArray[np.int64]]) -> None:
