@@ -20,7 +20,7 @@ from caecodec.train.export import export
 from caecodec.train.pictures import compare, plot_loss
 from caecodec.train.settings import find_config, load_config
 from caecodec.train.trainer import LOG_EVERY, Budget, Status, Trainer, process_group
-from caecodec.weights.storage import find_weights, load_weights
+from caecodec.weights.storage import Weights, find_weights, load_weights
 
 
 class Run(NamedTuple):
@@ -92,10 +92,11 @@ def run(
             _draw(out, images)
 
 
-def export_weights(checkpoint: Path, dataset: Path, out: Path) -> None:
-    """Export a checkpoint, with tables counted on a folder of images."""
+def export_weights(checkpoint: Path, dataset: Path, out: Path, *, midway: str | None) -> None:
+    """Export a checkpoint, or what is midway to a model, with tables counted on a folder."""
     model_config = model_config_from(load_checkpoint(checkpoint).model_config)
-    _export(checkpoint, load_images(dataset, color=_color_of(model_config)), out)
+    start = find_weights(midway) if midway else None
+    _export(checkpoint, load_images(dataset, color=_color_of(model_config)), out, start)
 
 
 def _color_of(config: AnyConfig) -> str:
@@ -138,8 +139,10 @@ def _train(trainer: Trainer, budget: Budget, bar: Progress) -> None:
             raise
 
 
-def _export(checkpoint: Path, images: list[Tensor], out: Path) -> None:
-    report = export(checkpoint, images, out)
+def _export(
+    checkpoint: Path, images: list[Tensor], out: Path, start: Weights | None = None
+) -> None:
+    report = export(checkpoint, images, out, start=start)
     print_line(
         f"wrote {out}: {report.coded_bpp:.4f} bpp by its tables against {report.float_bpp:.4f} bpp "
         f"estimated by the float model, {report.loss_percent:+.2f} %"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caecodec.config import MAX_QUALITY, model_config_from
+from caecodec.errors import ModelError
 from caecodec.format.constants import QUALITY_UNIT
 from caecodec.format.tables import MAX_REACH, CodingTables, make_counts
 from caecodec.nn.architectures import (
@@ -25,6 +26,7 @@ from caecodec.nn.inference import FrozenModel
 from caecodec.nn.rounding import DeadZones, Rounding, nearest
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import Crops
+from caecodec.train.thaw import thaw
 from caecodec.weights.storage import Weights, save_weights
 
 CROP_SIZE = 512
@@ -59,9 +61,14 @@ class ExportReport:
         return 100 * (self.coded_bpp / self.float_bpp - 1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def export(
-    checkpoint_path: Path, images: list[Tensor], out: Path, *, num_crops: int = 256
+    checkpoint_path: Path,
+    images: list[Tensor],
+    out: Path,
+    *,
+    start: Weights | None = None,
+    num_crops: int = 256,
 ) -> ExportReport:
     """Write the averaged weights of a checkpoint as a weights file.
 
@@ -70,12 +77,17 @@ def export(
         images: training images uint8 (C, H, W); symbols are counted on three quarters of the
             crops and the report is made on the rest.
         out: the .safetensors file to write.
+        start: weights that the run started from, to write what is midway between them and its end:
+            it keeps of both what each is good at (Wortsman et al., "Robust fine-tuning of zero-shot
+            models", CVPR 2022).
         num_crops: crops of CROP_SIZE pixels a side, or less if no image is as large.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     config = model_config_from(checkpoint.model_config)
     model = build_autoencoder(config).eval()
     model.load_state_dict(checkpoint.average)
+    if start:
+        _move_midway(model, start)
     tensors = freeze_autoencoder(model)
     frozen = build_model(config, tensors)
     crops = Crops(
@@ -102,6 +114,24 @@ def export(
     }
     save_weights(Weights(config, tensors, training), out)
     return _report(model, frozen, tables, crops, num_crops - num_counted)
+
+
+def _move_midway(model: Autoencoder, start: Weights) -> None:
+    """Take each weight midway to that of a model; what is not stored of it stays, the priors.
+
+    Raises:
+        ModelError: a weight has another shape there.
+    """
+    other = build_autoencoder(start.config)
+    with torch.enable_grad():
+        thaw(other, start)
+    there = other.state_dict()
+    for name, here in model.state_dict().items():
+        if name.split(".")[0].endswith("prior"):
+            continue
+        if name not in there or there[name].shape != here.shape:
+            raise ModelError(f"{name} is of another model, expected one that the run started from")
+        here.lerp_(there[name], 0.5)
 
 
 def _crop_size(images: list[Tensor], stride: int) -> int:

@@ -162,6 +162,13 @@ def export(
         ),
     ],
     out: Out,
+    midway: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Take each weight midway to that of a model, from which the training started.",
+        ),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Export a checkpoint as weights: float16 networks, integer tables, integer scale head.
@@ -173,7 +180,7 @@ def export(
     from caecodec.cli.training import export_weights  # noqa: PLC0415 - loads torch
 
     check_target(Job(PIPE, str(out)), force=force)
-    export_weights(checkpoint, dataset, out)
+    export_weights(checkpoint, dataset, out, midway=midway)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
