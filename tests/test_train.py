@@ -246,6 +246,26 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_a_model_is_exported_midway_to_the_one_it_started_from(tmp_path: Path) -> None:
+    path, out = tmp_path / "run.ckpt", tmp_path / "out.safetensors"
+    make_trainer(path).run(Budget(steps=2))
+    export(path, tensors(), tmp_path / "start.safetensors", num_crops=8)
+    start = load_weights(tmp_path / "start.safetensors")
+    trainer = Trainer(CONFIG, SETTINGS, images=tensors(), checkpoint_path=path, start=start)
+    trainer.run(Budget(steps=3))
+    export(path, tensors(), out, start=start, num_crops=8)
+    midway, end = load_weights(out).tensors, load_checkpoint(path).average
+    name = "synthesis.project.weight"
+    expected = (end[name].numpy() + start.tensors[name]) / 2
+    np.testing.assert_allclose(midway[name], expected, rtol=2e-3, atol=1e-4)
+    assert not np.array_equal(midway[name], start.tensors[name])
+    other = dataclasses.replace(CONFIG, channels=CONFIG.channels + 8)
+    Trainer(other, SETTINGS, images=tensors(), checkpoint_path=path).run(Budget(steps=1))
+    with pytest.raises(ModelError, match="expected one that the run started from"):
+        export(path, tensors(), out, start=start, num_crops=8)
+
+
+@pytest.mark.slow
 def test_the_command_trains_exports_and_compresses(
     image_folder: Path, toy_toml: Path, tmp_path: Path
 ) -> None:

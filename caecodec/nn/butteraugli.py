@@ -98,8 +98,10 @@ def butteraugli_norm(x: Tensor, x_hat: Tensor, lines: Sequence[int] = CROSS) -> 
     with torch.autocast(x.device.type, enabled=False):
         linear, linear_hat = _linear(x.float()), _linear(x_hat.float())
         differences = _differences(linear, linear_hat, lines)
-        halves = (functional.avg_pool2d(image, 2, ceil_mode=True) for image in (linear, linear_hat))
-        coarse = functional.interpolate(_differences(*halves, lines), scale_factor=2)
+        half, half_hat = (
+            functional.avg_pool2d(image, 2, ceil_mode=True) for image in (linear, linear_hat)
+        )
+        coarse = functional.interpolate(_differences(half, half_hat, lines), scale_factor=2)
         coarse = coarse[..., : x.shape[-2], : x.shape[-1]]
         kept = 1 - _LOST_TO_HALF * HALF_SIZE_SHARE
         powers = (kept * differences + HALF_SIZE_SHARE * coarse)[0] ** NORMS[0]
@@ -143,15 +145,16 @@ def _opsin(linear: Tensor) -> Tensor:
     slope, bias, offset = _GAMMA
     cones = []
     for *shares, least in _ABSORBANCE:
-        seen, around = (
-            sum(
-                (share * band for share, band in zip(shares, image.chunk(3, 1), strict=True)), least
-            )
-            for image in (linear, adapted)
-        )
+        seen, around = (_mixed(image, shares) + least for image in (linear, adapted))
         sensitivity = (slope * (around + bias).log() + offset) / around
         cones.append((seen * sensitivity).clamp(min=least))
     return torch.cat([cones[0] - cones[1], cones[0] + cones[1], cones[2]], 1)
+
+
+def _mixed(image: Tensor, shares: Sequence[float]) -> Tensor:
+    """Return the sum of red, green and blue by their shares."""
+    red, green, blue = image.chunk(3, 1)
+    return shares[0] * red + shares[1] * green + shares[2] * blue
 
 
 def _bands(xyb: Tensor) -> _Bands:

@@ -39,7 +39,9 @@ def fit_hardswish_(model: MainAutoencoder) -> None:
         for block in model.modules()
         if isinstance(block, Block) and block.activation == "hardswish"
     ]
-    layers = {layer: [] for block in blocks for layer, _ in _activated(block)}
+    layers: dict[nn.Module, list[Tensor]] = {
+        layer: [] for block in blocks for layer, _ in _activated(block)
+    }
     handles = [
         layer.register_forward_hook(lambda own, _, found: layers[own].append(_some(found)))
         for layer in layers

@@ -111,6 +111,7 @@ def export(
         "seconds": round(checkpoint.seconds),
         "skipped_steps": checkpoint.skipped,
         "num_images": len(images),
+        **({"midway_to": start.digest.hex()} if start else {}),
     }
     save_weights(Weights(config, tensors, training), out)
     return _report(model, frozen, tables, crops, num_crops - num_counted)

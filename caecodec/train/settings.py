@@ -73,7 +73,8 @@ class MainSettings(LoopSettings):
             whose path is where it should be, gains by 0.1.
         dead_zones_from: part of the run after which y is rounded with dead zones, as files are made
             at the default effort; 1 for never.
-        distortion: mse, or visual for a mean of it and SSIMULACRA2; crops are at least 128 then.
+        distortion: mse, or visual for a mean of it, SSIMULACRA2 and Butteraugli; crops are at least
+            128 then.
         pca_crops: crops that the linear start is fitted to.
     """
 
