@@ -28,9 +28,10 @@ LAYERS = [
 ]
 """Folders and modules from the bottom; ARCHITECTURE.md draws the same list."""
 NN_ORDER = [
-    *("layers", "transforms", "entropy_models", "rounding"),
+    *("activations", "layers", "transforms", "entropy_models", "rounding"),
     *("ssimulacra2", "butteraugli", "distortions"),
-    *("autoencoder", "folding", "classic", "exact", "inference", "inference_main"),
+    *("autoencoder", "folding", "classic", "exact", "exact_layers", "inference"),
+    "inference_main",
     *("inference_classic", "architectures", "summary"),
 ]
 THIRD_PARTY = {

@@ -92,11 +92,14 @@ def run(
             _draw(out, images)
 
 
-def export_weights(checkpoint: Path, dataset: Path, out: Path, *, midway: str | None) -> None:
+def export_weights(
+    checkpoint: Path, dataset: Path, out: Path, *, midway: str | None, exact: bool
+) -> None:
     """Export a checkpoint, or what is midway to a model, with tables counted on a folder."""
     model_config = model_config_from(load_checkpoint(checkpoint).model_config)
     start = find_weights(midway) if midway else None
-    _export(checkpoint, load_images(dataset, color=_color_of(model_config)), out, start)
+    images = load_images(dataset, color=_color_of(model_config))
+    _export(checkpoint, images, out, start=start, exact=exact)
 
 
 def _color_of(config: AnyConfig) -> str:
@@ -140,12 +143,18 @@ def _train(trainer: Trainer, budget: Budget, bar: Progress) -> None:
 
 
 def _export(
-    checkpoint: Path, images: list[Tensor], out: Path, start: Weights | None = None
+    checkpoint: Path,
+    images: list[Tensor],
+    out: Path,
+    *,
+    start: Weights | None = None,
+    exact: bool = False,
 ) -> None:
-    report = export(checkpoint, images, out, start=start)
+    report = export(checkpoint, images, out, start=start, exact=exact)
+    lost = "" if report.lost_psnr is None else f"; {report.lost_psnr:.3f} dB lost to exactness"
     print_line(
         f"wrote {out}: {report.coded_bpp:.4f} bpp by its tables against {report.float_bpp:.4f} bpp "
-        f"estimated by the float model, {report.loss_percent:+.2f} %"
+        f"estimated by the float model, {report.loss_percent:+.2f} %{lost}"
     )
 
 

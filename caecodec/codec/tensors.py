@@ -20,7 +20,8 @@ def to_unit(color: Pixels) -> Tensor:
 
 def to_uint8(x_hat: Tensor, *, is_gray: bool) -> Pixels:
     """Clamp, round half to even, cast: (1, 3, H, W) to uint8 (H, W, 3), or (H, W) as the mean."""
-    planes = x_hat[0].mean(0) if is_gray else x_hat[0].permute(1, 2, 0)
+    red, green, blue = x_hat[0]
+    planes = (red + green + blue) / 3 if is_gray else x_hat[0].permute(1, 2, 0)
     levels: Pixels = (planes * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
     return levels
 

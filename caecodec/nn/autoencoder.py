@@ -119,25 +119,25 @@ class MainAutoencoder(nn.Module):
 
     def analyze_stem(self, stem: Tensor, quality: Tensor, inner: Region | None = None) -> Tensor:
         """Map the analysis transform's features (B, C, H/8, W/8) to y, or to its part `inner`."""
-        y: Tensor = self.analysis.finish(stem, quality, inner) * self.gain(quality).exp()
+        y: Tensor = self.analysis.finish(stem, quality, inner) * self.gain.factors(quality)
         return y
 
     def synthesize(self, y_hat: Tensor, quality: Tensor, inner: Region | None = None) -> Tensor:
         """Map the gained latent y_hat, or its part `inner`, to x_hat (B, 3, H, W), not clamped."""
-        x_hat: Tensor = self.synthesis(y_hat * self.inverse_gain(quality).exp(), quality, inner)
+        x_hat: Tensor = self.synthesis(y_hat * self.inverse_gain.factors(quality), quality, inner)
         return x_hat
 
     def synthesize_slabs(
         self, slabs: Iterable[Slab], quality: Tensor, dim: int
     ) -> Iterator[Tensor]:
         """Map slabs of the gained latent along `dim` to slabs of x_hat; see the synthesis."""
-        units = self.inverse_gain(quality).exp()
+        units = self.inverse_gain.factors(quality)
         scaled = (Slab(y_hat * units, is_last) for y_hat, is_last in slabs)
         return self.synthesis.stream(scaled, quality, dim)
 
     def mean_units(self, quality: Tensor) -> Tensor:
         """Return (B, M, 1, 1): quantiser steps per unit in which means are predicted."""
-        units: Tensor = self.latent_std[:, None, None] / self.inverse_gain(quality).exp()
+        units: Tensor = self.latent_std[:, None, None] / self.inverse_gain.factors(quality)
         return units
 
     def forward(self, x: Tensor, quality: Tensor) -> Estimate:

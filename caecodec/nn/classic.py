@@ -114,12 +114,12 @@ class ClassicAutoencoder(nn.Module):
 
     def gained(self, stem: Tensor, quality: Tensor) -> Tensor:
         """Map the outputs of `stem` to y, in quantiser steps."""
-        y: Tensor = stem * self.gain(quality).exp()
+        y: Tensor = stem * self.gain.factors(quality)
         return y
 
     def synthesize(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """Map y_hat (B, M, h, w) to x_hat (B, C, H, W) in [0, 1]."""
-        h = self.decoder(y_hat * self.inverse_gain(quality).exp())
+        h = self.decoder(y_hat * self.inverse_gain.factors(quality))
         x_hat: Tensor = self.image(h).sigmoid()
         return x_hat
 

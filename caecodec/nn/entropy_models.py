@@ -61,7 +61,7 @@ class HyperAnalysis(nn.Module):
         magnitude = y.abs().log1p()
         h = self.enter(torch.cat((magnitude, magnitude * y.sign()), 1))
         h = functional.silu(self.down1(functional.silu(self.block(h))))
-        z: Tensor = self.down2(h) * self.gain(quality).exp()
+        z: Tensor = self.down2(h) * self.gain.factors(quality)
         return z.clamp(-Z_BOUND, Z_BOUND)
 
 
@@ -128,7 +128,7 @@ class MeanFeatures(nn.Module):
         """Upsample twice; the last step adapts the features to the quality."""
         h = self.block1(functional.pixel_shuffle(self.up1(z_hat), 2).float())
         h = self.block2(functional.pixel_shuffle(self.up2(h), 2).float())
-        features: Tensor = h * self.gain(quality).exp()
+        features: Tensor = h * self.gain.factors(quality)
         return features
 
 

@@ -179,7 +179,7 @@ def load_networks(networks: nn.Module, tensors: dict[str, Array]) -> None:
     state = {
         name: torch.from_numpy(array.astype(np.float32))
         for name, array in tensors.items()
-        if name.split(".")[0] not in ("scale_head", "tables")
+        if name.split(".")[0] not in ("scale_head", "tables", "exact")
     }
     try:
         networks.load_state_dict(state, assign=True)

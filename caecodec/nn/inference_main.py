@@ -16,6 +16,7 @@ from caecodec.format.tables import MAX_ESCAPED
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.entropy_models import Part, step_parts
 from caecodec.nn.exact import MAX_WEIGHT, IntegerLayer, IntegerScaleHead, export_scale_head
+from caecodec.nn.exact_layers import is_exact, make_exact
 from caecodec.nn.folding import fold
 from caecodec.nn.inference import (
     Array,
@@ -70,7 +71,9 @@ class FrozenMain(FrozenModel):
         self.config = config
         self.scale_head = _build_head(config, tensors, head_dtype)
         self.networks = _build_networks(config, tensors)
-        if folded:
+        if is_exact(tensors):
+            make_exact(self.networks, tensors)
+        elif folded:
             fold(self.networks)
         analysis = self.networks.analysis
         self.feature_layers = [

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from caecodec.config import MAX_QUALITY
+from caecodec.nn.activations import activate
 
 POSITIONS_AT_ONCE = 4096
 """Positions of a block's wide layer that inference holds at a time, so that they stay in cache."""
@@ -23,7 +24,7 @@ class Conv2d(nn.Conv2d):
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and _leaves_onednn(x):
+        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and leaves_onednn(x):
             return torch.mkldnn_convolution(
                 x, weight, bias, (0, 0), self.stride, self.dilation, self.groups
             )
@@ -104,6 +105,10 @@ class QualityTable(nn.Module):
         values: Tensor = torch.lerp(self.values[index], self.values[index + 1], fraction)
         return values[:, :, None, None]
 
+    def factors(self, quality: Tensor) -> Tensor:
+        """Return e to the power of the values, (B, C, 1, 1)."""
+        return self(quality).exp()
+
 
 class QualityConv2d(Conv2d):
     """A 1x1 convolution whose outputs are scaled and shifted by quality, channel by channel.
@@ -118,12 +123,23 @@ class QualityConv2d(Conv2d):
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve: (B, in, h, w), quality (B,) in [0, 100] -> (B, out, h, w)."""
-        gain, shift = self.gain(quality).exp(), self.shift(quality)
+        gain, shift = self.gain.factors(quality), self.shift(quality)
         if torch.is_grad_enabled() or len(quality) > 1:
             h = super().forward(x)
             return h * gain.to(h.dtype) + shift.to(h.dtype)
         bias = bias_of(self) * gain.flatten() + shift.flatten()
         return self._conv_forward(x, self.weight * gain[0, ..., None], bias)
+
+
+class SpaceConv2d(nn.Conv2d):
+    """A 3x3 convolution of each channel by itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, x: Tensor, padding: tuple[int, int] = (1, 1)) -> Tensor:
+        """Convolve: (B, C, h, w) -> (B, C, h', w'), with zeros around it as `padding` says."""
+        return functional.conv2d(x, self.weight, self.bias, padding=padding, groups=self.groups)
 
 
 class Slab(NamedTuple):
@@ -152,7 +168,7 @@ class Block(nn.Module):
         super().__init__()
         self.activation = activation
         self.mix_in = _pointwise(channels, anchors)
-        self.mix_space = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.mix_space = SpaceConv2d(channels)
         self.mix_out = _pointwise(channels, anchors)
         zero_(self.mix_out)
         self.expand = self.contract = None
@@ -231,9 +247,8 @@ class BlockStream:
 
     def _mix_space(self, h: Tensor) -> Tensor:
         """Convolve in space without the padding along the dimension of the slabs."""
-        mix = self._block.mix_space
-        padding = (0, 1) if self._dim == -2 else (1, 0)
-        return functional.conv2d(h, mix.weight, mix.bias, padding=padding, groups=mix.groups)
+        found: Tensor = self._block.mix_space(h, (0, 1) if self._dim == -2 else (1, 0))
+        return found
 
 
 class Blocks(nn.Sequential):
@@ -258,9 +273,9 @@ class Blocks(nn.Sequential):
         return slabs
 
 
-def convolve(layer: nn.Conv2d, x: Tensor, quality: Tensor | None) -> Tensor:
-    """Apply a convolution, by quality (B,) if it has tables."""
-    if isinstance(layer, QualityConv2d):
+def convolve(layer: nn.Module, x: Tensor, quality: Tensor | None) -> Tensor:
+    """Apply a convolution, by quality (B,) if it has tables; what stands for one may have some."""
+    if isinstance(layer, QualityConv2d) or not isinstance(layer, nn.Conv2d):
         return cast("Tensor", layer(x, quality))
     return cast("Tensor", layer(x))
 
@@ -271,7 +286,7 @@ def _pointwise(channels: int, anchors: int) -> Conv2d:
     return Conv2d(channels, channels, 1)
 
 
-def _leaves_onednn(x: Tensor) -> bool:
+def leaves_onednn(x: Tensor) -> bool:
     """Return whether torch would convolve x by a kernel that is not oneDNN's, which could."""
     return (
         torch.get_num_threads() == 1
@@ -279,15 +294,6 @@ def _leaves_onednn(x: Tensor) -> bool:
         and x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     )
-
-
-def activate(x: Tensor, activation: str) -> Tensor:
-    """Apply SiLU or its piecewise quadratic form, in place where no gradient is wanted.
-
-    hardswish(x) = x clamp(x + 3, 0, 6) / 6 (Howard et al., ICCV 2019).
-    """
-    function = functional.hardswish if activation == "hardswish" else functional.silu
-    return function(x, inplace=not torch.is_grad_enabled())
 
 
 def _add(branch: Tensor, x: Tensor) -> Tensor:

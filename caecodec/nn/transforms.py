@@ -52,7 +52,7 @@ class AnalysisTransform(nn.Module):
         whole = Region(0, 0, stem.shape[-2] // 2, stem.shape[-1] // 2)
         inner = inner or whole
         reached = inner.grown(len(self.latent_blocks), whole)
-        h = _cut(stem, reached.scaled(2), whole.scaled(2)) * self.gain(quality).exp()
+        h = _cut(stem, reached.scaled(2), whole.scaled(2)) * self.gain.factors(quality)
         h = self.latent_blocks(self.down(h))  # (B, M, h, w) of `reached`
         y: Tensor = self.project(_cut(h, inner, reached))
         return y
@@ -97,7 +97,7 @@ class SynthesisTransform(nn.Module):
         h = functional.pixel_shuffle(h, 2)  # (B, C, H/8, W/8)
         inner, whole = inner.scaled(2), reached.scaled(2)
         reached = inner.grown(len(self.blocks), whole)
-        h = self.blocks(_cut(h, reached, whole) * self.gain(quality).exp(), quality)
+        h = self.blocks(_cut(h, reached, whole) * self.gain.factors(quality), quality)
         h = self.patch(h)
         return functional.pixel_shuffle(_cut(h, inner, reached), PATCH)
 
@@ -112,7 +112,7 @@ class SynthesisTransform(nn.Module):
             quality: (1,) in [0, 100].
             dim: -2, rows, or -1, columns.
         """
-        gain = self.gain(quality).exp()
+        gain = self.gain.factors(quality)
         slabs = (Slab(self.project(y_hat), is_last) for y_hat, is_last in slabs)
         slabs = self.latent_blocks.stream(slabs, dim, quality)
         slabs = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caecodec.config import MAX_QUALITY, model_config_from
-from caecodec.errors import ModelError
+from caecodec.config import MAX_QUALITY, MainConfig, model_config_from
+from caecodec.errors import ConfigError, ModelError
 from caecodec.format.constants import QUALITY_UNIT
 from caecodec.format.tables import MAX_REACH, CodingTables, make_counts
 from caecodec.nn.architectures import (
@@ -24,6 +25,7 @@ from caecodec.nn.architectures import (
 from caecodec.nn.autoencoder import TablePrior
 from caecodec.nn.inference import FrozenModel
 from caecodec.nn.rounding import DeadZones, Rounding, nearest
+from caecodec.train.calibration import calibrate
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import Crops
 from caecodec.train.thaw import thaw
@@ -36,6 +38,8 @@ TAIL = 2.0**-14
 COUNTED_COST = 22.0
 """Dead zone cost of the symbols that are counted: one for all qualities, as they share the tables.
 """
+NUM_SEEN = 40
+"""Crops by which an exact model's layers are calibrated."""
 DEAD_ZONE_ROUNDS = 2
 """Times that symbols are counted with the dead zones of the tables counted before."""
 
@@ -50,10 +54,12 @@ class ExportReport:
         float_bpp: what the float model estimates.
         coded_bpp: what the integer tables (and scale head) promise for the same crops, plainly
             rounded as in that estimate; the tables are counted with dead zones, as files are made.
+        lost_psnr: dB that an exact model is further from its images than as it was trained.
     """
 
     float_bpp: float
     coded_bpp: float
+    lost_psnr: float | None = None
 
     @property
     def loss_percent(self) -> float:
@@ -62,12 +68,13 @@ class ExportReport:
 
 
 @torch.no_grad()
-def export(
+def export(  # noqa: PLR0913 - what to export, and as what
     checkpoint_path: Path,
     images: list[Tensor],
     out: Path,
     *,
     start: Weights | None = None,
+    exact: bool = False,
     num_crops: int = 256,
 ) -> ExportReport:
     """Write the averaged weights of a checkpoint as a weights file.
@@ -80,6 +87,7 @@ def export(
         start: weights that the run started from, to write what is midway between them and its end:
             it keeps of both what each is good at (Wortsman et al., "Robust fine-tuning of zero-shot
             models", CVPR 2022).
+        exact: make the model one whose pixels are the same on every machine (main architecture).
         num_crops: crops of CROP_SIZE pixels a side, or less if no image is as large.
     """
     checkpoint = load_checkpoint(checkpoint_path)
@@ -89,14 +97,19 @@ def export(
     if start:
         _move_midway(model, start)
     tensors = freeze_autoencoder(model)
-    frozen = build_model(config, tensors)
+    plain = frozen = build_model(config, tensors)
     crops = Crops(
         images,
-        _crop_size(images, frozen.stride),
+        _crop_size(images, plain.stride),
         device=torch.device("cpu"),
         seed=checkpoint.step,
         flips=checkpoint.settings.get("flips", True),
     )
+    if exact:
+        if not isinstance(config, MainConfig):
+            raise ConfigError("a classic model has no exact form: leave --exact out")
+        tensors.update(calibrate(config, tensors, [crops.batch(1) for _ in range(NUM_SEEN)]))
+        frozen = build_model(config, tensors)
     num_counted = num_crops - num_crops // 4
     priors = model.table_priors()
     tables = _make_tables(priors, _count_symbols(frozen, crops, num_counted, nearest))
@@ -114,7 +127,11 @@ def export(
         **({"midway_to": start.digest.hex()} if start else {}),
     }
     save_weights(Weights(config, tensors, training), out)
-    return _report(model, frozen, tables, crops, num_crops - num_counted)
+    report = _report(model, frozen, tables, crops, num_crops - num_counted)
+    if exact:
+        lost = _lost_psnr(plain, frozen, crops, num_crops - num_counted)
+        report = dataclasses.replace(report, lost_psnr=lost)
+    return report
 
 
 def _move_midway(model: Autoencoder, start: Weights) -> None:
@@ -204,6 +221,20 @@ def _report(
         for symbols, indexes in _sections(frozen, x, quality, nearest):
             coded_bits += tables.bits(_flat(symbols), _flat(indexes))
     return ExportReport(float_bits / pixels, coded_bits / pixels)
+
+
+def _lost_psnr(plain: FrozenModel, exact: FrozenModel, crops: Crops, count: int) -> float:
+    """Return the mean loss of PSNR, in dB."""
+    losses = []
+    for number in range(count):
+        x = crops.batch(1)
+        errors = []
+        for frozen in (plain, exact):
+            model = frozen.at(_units(MAX_QUALITY * (number + 0.5) / count))
+            y_hat = model.quantize(model.latent(frozen.stem(x))).y_hat
+            errors.append((model.synthesize(y_hat).clamp(0, 1) - x).square().mean().item())
+        losses.append(10 * math.log10(errors[1] / errors[0]))
+    return sum(losses) / len(losses)
 
 
 def _flat(values: Tensor) -> NDArray[np.int32]:

@@ -21,6 +21,7 @@ from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.classic import ClassicAutoencoder
 from caecodec.nn.entropy_models import MIN_LIKELIHOOD, Z_BOUND, FactorizedPrior, ResidualPrior
 from caecodec.nn.exact import thaw_scale_head
+from caecodec.nn.exact_layers import without_exact
 from caecodec.nn.inference_main import FrozenMain
 from caecodec.train.activation_fit import fit_hardswish_
 from caecodec.weights.storage import Weights
@@ -52,7 +53,7 @@ def thaw(model: Autoencoder, weights: Weights) -> None:
     is_lean = model.config.to_dict().get("decoder_wide") != weights.config.to_dict().get(
         "decoder_wide"
     )
-    frozen = build_model(weights.config, weights.tensors, folded=is_lean)
+    frozen = build_model(weights.config, without_exact(weights.tensors), folded=is_lean)
     state = frozen.networks.state_dict()
     bent = sorted(state.keys() - model.state_dict().keys())
     if bent:

@@ -26,6 +26,7 @@ from caecodec.weights import SHIPPED, shipped_path
 
 FORMAT_NAME = "caecodec-weights-1"
 _INTEGERS = {"weight": "int16", "bias": "int64", "shifts": "int32", "offsets": "int32"}
+_EXACT = {"step": "float32", "shift": "int8"}
 Array = NDArray[Any]
 
 
@@ -54,7 +55,9 @@ class Weights:
     def num_parameters(self) -> int:
         """Number of stored values, the CDF tables aside."""
         return sum(
-            array.size for name, array in self.tensors.items() if not name.startswith("tables.")
+            array.size
+            for name, array in self.tensors.items()
+            if not name.startswith(("tables.", "exact."))
         )
 
     def tables(self) -> CodingTables:
@@ -142,7 +145,8 @@ def find_weights(model: str | Path) -> Weights:
 def _check_tensor(name: str, array: Array, path: Path) -> None:
     """Check a tensor's type, and that its values are finite. FORMAT.md section 12."""
     part, last = name.split(".", maxsplit=1)[0], name.rsplit(".", maxsplit=1)[-1]
-    expected = {"tables": "uint16", "scale_head": _INTEGERS.get(last, "")}.get(part, "float16")
+    by_part = {"tables": "uint16", "scale_head": _INTEGERS.get(last), "exact": _EXACT.get(last)}
+    expected = by_part.get(part, "float16")
     if not name.isprintable():
         raise ModelError(f"{path}: tensor {name!r} has a name of letters that cannot be shown")
     if str(array.dtype) != expected:

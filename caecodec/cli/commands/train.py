@@ -169,6 +169,10 @@ def export(
             help="Take each weight midway to that of a model, from which the training started.",
         ),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Make a model that decodes to the same pixels everywhere."),
+    ] = False,
     force: Force = False,
 ) -> None:
     """Export a checkpoint as weights: float16 networks, integer tables, integer scale head.
@@ -180,7 +184,7 @@ def export(
     from caecodec.cli.training import export_weights  # noqa: PLC0415 - loads torch
 
     check_target(Job(PIPE, str(out)), force=force)
-    export_weights(checkpoint, dataset, out, midway=midway)
+    export_weights(checkpoint, dataset, out, midway=midway, exact=exact)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

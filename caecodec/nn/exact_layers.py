@@ -1,0 +1,303 @@
+"""Layers whose results are the same on every machine, for the networks that make pixels and means.
+
+A convolution rounds what it is given, and its weights, to integers so small that every sum of their
+products is below 2**24: float32 holds such sums exactly, in any order, in any library, with or
+without fused multiplication. All else is done element by element, one rounded operation of IEEE 754
+at a time, and so is the same everywhere, too. FORMAT.md section 7.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from caecodec.config import MAX_QUALITY
+from caecodec.errors import ModelError
+from caecodec.format.constants import QUALITY_UNIT
+from caecodec.nn.activations import EXACT
+from caecodec.nn.autoencoder import MainAutoencoder
+from caecodec.nn.layers import (
+    Block,
+    QualityConv2d,
+    QualityTable,
+    SpaceConv2d,
+    bias_of,
+    convolve,
+    leaves_onednn,
+)
+
+PREFIX = "exact."
+"""What the names of the tensors that only exact models have start with."""
+LEVELS = 1023
+"""Largest magnitude of a rounded input: weights have as many bits again, of the 24 that sums have,
+less those that sums over channels take."""
+SPACE_LEVELS = 4095
+"""The same where a sum is over nine positions alone."""
+WIDE_LEVELS = 16383
+"""The same where inputs are split into two halves."""
+HALF = 128.0
+"""What the upper half of an input is a multiple of."""
+WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
+"""The layers of the path from latents to pixels, which carries the image itself."""
+IN_PLACE = ("mix_space", "mix_out", "contract")
+"""The layers of a block whose inputs nothing else needs."""
+VALUES_AT_ONCE = 2**17
+"""Inputs that are rounded at a time, so that they stay in cache."""
+MAX_SHIFT = 40
+"""Most fractional bits of an output."""
+SUM_BOUND = 2**24
+"""What every sum of products stays below."""
+
+_SQUARINGS = 10
+_TERMS = 9
+
+Array = NDArray[np.float64]
+Tensors = TypeVar("Tensors")
+
+
+class ExactConv2d(nn.Module):
+    """A convolution of rounded inputs and weights whose sums are exact in float32.
+
+    Where gradients are wanted it is the convolution that it stands for.
+    """
+
+    def __init__(self, layer: nn.Conv2d, step: Tensor, shift: Tensor, *, name: str) -> None:
+        """Stand for a layer.
+
+        Args:
+            layer: as trained.
+            step: float32 (in,), what a unit of each rounded input is worth.
+            shift: int (out,), fractional bits of each output.
+            name: of the layer, for errors.
+
+        Raises:
+            ModelError: the layer is of another shape, or a value is out of range.
+        """
+        super().__init__()
+        if step.shape != (layer.in_channels,) or shift.shape != (layer.out_channels,):
+            raise ModelError(f"the exact form of layer {name} has the wrong shape")
+        if not step.min() > 0 or shift.min() < 0 or shift.max() > MAX_SHIFT:
+            raise ModelError(f"the exact form of layer {name} is beyond its range")
+        self.layer, self.name = layer, name
+        self.is_wide = name in WIDE
+        self._in_place = name.endswith(IN_PLACE)
+        self.levels = levels_of(name, layer)
+        self._step = step.double().numpy()
+        self._shift = shift.numpy().astype(np.int64)
+        self._scale = (1 / step.double()).float()[:, None, None]
+        height, width = (side // 2 for side in layer.kernel_size)
+        self._padding = height, width
+        self._made: tuple[int, Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
+        """Convolve: (1, in, h, w), quality (1,) if it has tables -> (1, out, h', w')."""
+        if torch.is_grad_enabled():
+            return convolve(self.layer, x, quality)
+        return self._convolved(self._received(x), *self._weights(quality), self._padding)
+
+    def _received(self, x: Tensor) -> Tensor:
+        """Return inputs rounded to whole steps, in place where nobody else needs them."""
+        out = x if self._in_place else torch.empty_like(x)
+        height = max(1, VALUES_AT_ONCE // (x.shape[1] * x.shape[-1]))
+        for rows, own in zip(torch.split(x, height, -2), torch.split(out, height, -2), strict=True):
+            torch.mul(rows, self._scale, out=own).round_().clamp_(-self.levels, self.levels)
+        return out
+
+    def _convolved(
+        self, rounded: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int]
+    ) -> Tensor:
+        if not self.is_wide:
+            return _convolve(rounded, weight, bias, self.layer, padding)
+        high = (rounded * (1 / HALF)).floor_().mul_(HALF)
+        low = rounded.sub_(high)
+        return (
+            _convolve(high, weight, None, self.layer, padding)
+            .add_(_convolve(low, weight, None, self.layer, padding))
+            .add_(bias[:, None, None])
+        )
+
+    def _weights(self, quality: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return weight and bias, those of the last quality asked for."""
+        units = 0
+        if quality is not None and isinstance(self.layer, QualityConv2d):
+            units = _units(quality)
+        made = self._made
+        if made is None or made[0] != units:
+            made = self._made = (units, *self._rounded(units))
+        return made[1:]
+
+    def _rounded(self, units: int) -> tuple[Tensor, Tensor]:
+        """Return weight and bias at a quality in hundredths, multiples of the outputs' units.
+
+        Raises:
+            ModelError: a sum might reach the bound.
+        """
+        weight, bias = weight_and_bias(self.layer, units)
+        unit = 2.0**self._shift
+        weight = np.rint(weight * self._steps(weight) * unit[:, None, None, None])
+        bias = np.rint(bias * unit)
+        reached = largest_sums(self.name, self.layer, weight, bias).max()
+        if reached >= SUM_BOUND:
+            raise ModelError(
+                f"layer {self.name} has sums of up to {reached:.0f}, which float32 does not hold"
+                f" exactly, expected less than {SUM_BOUND}"
+            )
+        weight /= unit[:, None, None, None]
+        found = torch.from_numpy(weight.astype(np.float32))
+        return (
+            found.contiguous(memory_format=torch.channels_last),
+            torch.from_numpy((bias / unit).astype(np.float32)),
+        )
+
+    def _steps(self, weight: Array) -> Array:
+        """Return the inputs' steps in the shape of a weight."""
+        if self.layer.groups > 1:
+            return self._step[:, None, None, None]
+        return np.broadcast_to(self._step[:, None, None], weight.shape)
+
+
+class ExactSpaceConv2d(ExactConv2d):
+    """The same of a block's convolution in space."""
+
+    def forward(self, x: Tensor, padding: tuple[int, int] = (1, 1)) -> Tensor:  # type: ignore[override]
+        """Convolve: (1, C, h, w) -> (1, C, h', w'), with zeros around it as `padding` says."""
+        if torch.is_grad_enabled():
+            return convolve(self.layer, x, None)
+        return self._convolved(self._received(x), *self._weights(None), padding)
+
+
+class ExactTable(nn.Module):
+    """The factors of a quality table, e to the power of its values, the same on every machine."""
+
+    def __init__(self, table: QualityTable) -> None:
+        """Stand for a table."""
+        super().__init__()
+        self.table = table
+
+    def factors(self, quality: Tensor) -> Tensor:
+        """Return the factors (1, C, 1, 1) at a quality (1,)."""
+        if torch.is_grad_enabled():
+            return self.table.factors(quality)
+        factors = exponential(interpolate(_values(self.table), _units(quality)))
+        return torch.from_numpy(factors.astype(np.float32))[None, :, None, None]
+
+
+def is_exact(tensors: Mapping[str, Any]) -> bool:
+    """Return whether the tensors of a weights file are an exact model's."""
+    return any(name.startswith(PREFIX) for name in tensors)
+
+
+def without_exact(tensors: Mapping[str, Tensors]) -> dict[str, Tensors]:
+    """Return the tensors of the same model as it was trained, in floats."""
+    return {name: values for name, values in tensors.items() if not name.startswith(PREFIX)}
+
+
+def make_exact(networks: MainAutoencoder, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Put exact layers in the place of those that the tensors name, in place.
+
+    Raises:
+        ModelError: a tensor is missing, unknown, or of the wrong shape.
+    """
+    given = {name for name in tensors if name.startswith(PREFIX)}
+    expected = set()
+    for name, layer in list(exact_layers(networks)):
+        names = [f"{PREFIX}{name}.{part}" for part in ("step", "shift")]
+        expected.update(names)
+        try:
+            step, shift = (torch.from_numpy(np.array(tensors[part])) for part in names)
+        except KeyError as error:
+            raise ModelError(f"the weights lack {error}, which an exact model has") from error
+        kind = ExactSpaceConv2d if isinstance(layer, SpaceConv2d) else ExactConv2d
+        _replace(networks, name, kind(layer, step, shift, name=name))
+    if unknown := given - expected:
+        raise ModelError(f"the weights hold an unknown part of an exact model: {min(unknown)}")
+    for name, module in list(networks.named_modules()):
+        if isinstance(module, Block) and _makes_pixels(name):
+            module.activation = EXACT + module.activation
+    for name in ("inverse_gain", "synthesis.gain", "mean_features.gain"):
+        table = networks.get_submodule(name)
+        if isinstance(table, QualityTable):
+            _replace(networks, name, ExactTable(table))
+
+
+def exact_layers(networks: MainAutoencoder) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Yield the name and the convolution of each layer that pixels or means come from."""
+    for name, module in networks.named_modules():
+        if isinstance(module, nn.Conv2d) and _makes_pixels(name):
+            yield name, module
+
+
+def weight_and_bias(layer: nn.Conv2d, units: int) -> tuple[Array, Array]:
+    """Return the weights of a layer at a quality in hundredths."""
+    weight, bias = layer.weight.detach().double().numpy(), bias_of(layer).detach().double().numpy()
+    if isinstance(layer, QualityConv2d):
+        gain = exponential(interpolate(_values(layer.gain), units))
+        weight = weight * gain[:, None, None, None]
+        bias = bias * gain + interpolate(_values(layer.shift), units)
+    return weight, bias
+
+
+def levels_of(name: str, layer: nn.Conv2d) -> int:
+    """Return the largest magnitude of what a layer rounds its inputs to."""
+    if name in WIDE:
+        return WIDE_LEVELS
+    return SPACE_LEVELS if layer.groups > 1 else LEVELS
+
+
+def largest_sums(name: str, layer: nn.Conv2d, weight: Array, bias: Array) -> Array:
+    """Return the largest magnitude that a sum of each output may reach, in its units (out,)."""
+    sizes = np.abs(weight).sum((1, 2, 3))
+    return sizes * HALF if name in WIDE else sizes * levels_of(name, layer) + np.abs(bias)
+
+
+def interpolate(values: Array, units: int) -> Array:
+    """Return a table's row at a quality in hundredths: of (A, C), linear between rows, (C,)."""
+    span = int(MAX_QUALITY) * QUALITY_UNIT
+    position = units * (len(values) - 1)
+    low = min(position // span, len(values) - 2)
+    part = position - span * low
+    return (values[low] * (span - part) + values[low + 1] * part) / span
+
+
+def exponential(values: Array) -> Array:
+    """Return e to the power of values, by products and sums alone."""
+    part = values / 2**_SQUARINGS
+    result = np.ones_like(part)
+    for term in range(_TERMS, 0, -1):
+        result = result * part / term + 1
+    for _ in range(_SQUARINGS):
+        result = result * result
+    return result
+
+
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, layer: nn.Conv2d, padding: tuple[int, int]
+) -> Tensor:
+    if leaves_onednn(x):
+        return torch.mkldnn_convolution(
+            x, weight, bias, padding, layer.stride, layer.dilation, layer.groups
+        )
+    return functional.conv2d(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
+
+
+def _values(table: QualityTable) -> Array:
+    return table.values.detach().double().numpy()
+
+
+def _units(quality: Tensor) -> int:
+    return round(quality.item() * QUALITY_UNIT)
+
+
+def _makes_pixels(name: str) -> bool:
+    return name.split(".", maxsplit=1)[0] in ("synthesis", "mean_features", "mean_context")
+
+
+def _replace(networks: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(networks.get_submodule(parent), last, module)

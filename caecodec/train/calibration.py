@@ -1,0 +1,108 @@
+"""Makes a model exact: how finely each layer may round what it is given, and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caecodec.config import MAX_QUALITY, MainConfig
+from caecodec.errors import ModelError
+from caecodec.format.constants import QUALITY_UNIT
+from caecodec.nn.exact_layers import (
+    MAX_SHIFT,
+    PREFIX,
+    SUM_BOUND,
+    exact_layers,
+    largest_sums,
+    levels_of,
+    weight_and_bias,
+)
+from caecodec.nn.inference_main import FrozenMain
+
+MARGIN = 1.25
+"""What inputs may reach, relative to the largest that calibration saw."""
+LEAST_RANGE = 1e-3
+"""Smallest range of an input, relative to the layer's largest."""
+ROOM = 0.99
+"""Share of the bound that the sums may reach before weights are rounded."""
+
+Array = NDArray[Any]
+
+
+@torch.inference_mode()
+def calibrate(
+    config: MainConfig, tensors: Mapping[str, Array], crops: Iterable[Tensor]
+) -> dict[str, Array]:
+    """Return the tensors that make a model exact. FORMAT.md section 7.7.
+
+    Args:
+        config: architecture and sizes.
+        tensors: of the model, as stored.
+        crops: images (1, 3, H, W) in [0, 1], sides multiples of 16; qualities are spread over them.
+
+    Raises:
+        ModelError: a layer whose sums float32 cannot hold exactly.
+    """
+    model = FrozenMain(config, dict(tensors), folded=False)
+    layers = dict(exact_layers(model.networks))
+    ranges = _ranges(model, layers, list(crops))
+    anchors = config.quality_anchors
+    qualities = [
+        round(MAX_QUALITY * QUALITY_UNIT * anchor / (anchors - 1)) for anchor in range(anchors)
+    ]
+    made = {}
+    for name, layer in layers.items():
+        step = (_lifted(ranges[name]) * MARGIN / levels_of(name, layer)).astype(np.float32)
+        made[f"{PREFIX}{name}.step"] = step
+        made[f"{PREFIX}{name}.shift"] = _shifts(name, layer, step, qualities)
+    return made
+
+
+def _ranges(
+    model: FrozenMain, layers: Mapping[str, nn.Conv2d], crops: list[Tensor]
+) -> dict[str, Array]:
+    """Return the largest magnitude of each input of each layer, (in,)."""
+    found = {name: np.zeros(layer.in_channels) for name, layer in layers.items()}
+
+    def watch(name: str) -> Any:
+        def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            largest = given[0].abs().amax((0, 2, 3)).double().numpy()
+            np.maximum(found[name], largest, out=found[name])
+
+        return look
+
+    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        for number, crop in enumerate(crops):
+            units = round(MAX_QUALITY * QUALITY_UNIT * number / max(1, len(crops) - 1))
+            at_quality = model.at(units)
+            at_quality.synthesize(at_quality.quantize(at_quality.latent(model.stem(crop))).y_hat)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _lifted(ranges: Array) -> Array:
+    """Return ranges that no input which hardly moves makes needlessly small."""
+    return np.maximum(ranges, LEAST_RANGE * max(ranges.max(), LEAST_RANGE))
+
+
+def _shifts(name: str, layer: nn.Conv2d, step: Array, qualities: list[int]) -> Array:
+    """Return the fractional bits that each output (out,) may have at all qualities."""
+    shifts = np.full(layer.out_channels, MAX_SHIFT)
+    for units in qualities:
+        weight, bias = weight_and_bias(layer, units)
+        steps = step.astype(np.float64)
+        weight = weight * (steps[:, None, None, None] if layer.groups > 1 else steps[:, None, None])
+        sums = largest_sums(name, layer, weight, bias)
+        room = np.log2(ROOM * SUM_BOUND / np.maximum(sums, 1e-30))
+        shifts = np.minimum(shifts, np.floor(room).astype(np.int64))
+    if shifts.min() < 0:
+        raise ModelError(f"layer {name} has sums that float32 cannot hold exactly")
+    return shifts.astype(np.int8)

@@ -1,0 +1,169 @@
+"""Exact models: the same pixels whatever the threads, the library, the order and the parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from make_golden import SETTINGS, synthetic_image
+from toys import LEAN, toy_images
+
+from caecodec.codec.codec import Codec
+from caecodec.errors import ModelError
+from caecodec.nn import inference_main
+from caecodec.nn.autoencoder import MainAutoencoder
+from caecodec.nn.exact_layers import (
+    PREFIX,
+    ExactConv2d,
+    ExactSpaceConv2d,
+    exponential,
+    interpolate,
+    without_exact,
+)
+from caecodec.train.export import ExportReport, export
+from caecodec.train.thaw import thaw
+from caecodec.train.trainer import Budget, Trainer
+from caecodec.weights.storage import Weights, load_weights
+
+pytestmark = pytest.mark.slow
+IMAGE = synthetic_image(150, 110, 4)
+
+
+@pytest.fixture(scope="module", params=["silu", "hardswish"])
+def exported(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    plain_weights: Weights,
+) -> tuple[Weights, ExportReport]:
+    """An exact toy model, and what its export says."""
+    folder = tmp_path_factory.mktemp("exact")
+    config = dataclasses.replace(LEAN, activation=request.param, decoder_wide=1)
+    settings = dataclasses.replace(SETTINGS, vector_learning_rate=0.05)
+    path = folder / "run.ckpt"
+    trainer = Trainer(
+        config, settings, images=toy_images(), checkpoint_path=path, start=plain_weights
+    )
+    trainer.run(Budget(steps=8))
+    report = export(path, toy_images(), folder / "exact.safetensors", exact=True, num_crops=8)
+    return load_weights(folder / "exact.safetensors"), report
+
+
+def pixels(codec: Codec, data: bytes) -> np.ndarray:
+    return np.asarray(codec.decompress(data))
+
+
+def test_an_exact_model_is_near_the_one_that_was_trained(
+    exported: tuple[Weights, ExportReport],
+) -> None:
+    weights, report = exported
+    assert report.lost_psnr is not None
+    assert abs(report.lost_psnr) < 0.1
+    plain = Codec(Weights(weights.config, without_exact(weights.tensors), {}))
+    data = plain.compress(IMAGE, quality=60)
+    levels = np.asarray(plain.decompress(data), dtype=int)
+    exact = Codec(weights)
+    own = np.asarray(exact.decompress(exact.compress(IMAGE, quality=60)), dtype=int)
+    assert np.abs(own - levels).mean() < 1
+
+
+@pytest.mark.parametrize("quality", [0, 37.5, 100])
+def test_pixels_do_not_depend_on_threads_library_or_parts(
+    exported: tuple[Weights, ExportReport], quality: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = Codec(exported[0])
+    data = codec.compress(IMAGE, quality=quality)
+    expected = pixels(codec, data)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert np.array_equal(pixels(codec, data), expected)
+            torch._C._set_mkldnn_enabled(*(False,))  # `flags` warns of other devices
+            assert np.array_equal(pixels(codec, data), expected)
+            torch._C._set_mkldnn_enabled(*(True,))
+    finally:
+        torch._C._set_mkldnn_enabled(*(True,))
+        torch.set_num_threads(before)
+    for positions in (8, 20):
+        monkeypatch.setattr(inference_main, "SLAB_POSITIONS", positions)
+        assert np.array_equal(pixels(codec, data), expected)
+    part = np.asarray(codec.decompress(data, crop=(33, 21, 70, 60)))
+    assert np.array_equal(part, expected[21:81, 33:103])
+
+
+def test_sums_are_those_of_integers(exported: tuple[Weights, ExportReport]) -> None:
+    networks = Codec(exported[0]).model.networks  # type: ignore[attr-defined]
+    layers = [module for module in networks.modules() if isinstance(module, ExactConv2d)]
+    assert len(layers) * 2 == sum(name.startswith(PREFIX) for name in exported[0].tensors)
+    random = torch.Generator().manual_seed(0)
+    for layer in layers:
+        x = 3 * torch.randn((1, layer.layer.in_channels, 12, 9), generator=random)
+        quality = torch.tensor([62.5])
+        with torch.inference_mode():
+            found = (
+                layer(x.clone())
+                if isinstance(layer, ExactSpaceConv2d)
+                else layer(x.clone(), quality)
+            )
+            rounded = layer._received(x.clone()).double()
+            weight, bias = layer._weights(quality)
+            exact = torch.nn.functional.conv2d(
+                rounded,
+                weight.double(),
+                None if layer.is_wide else bias.double(),
+                padding=layer._padding,
+                groups=layer.layer.groups,
+            )
+        if layer.is_wide:  # its halves are exact, and rounded as they are added
+            exact = exact + bias.double()[:, None, None]
+            torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=1e-6)
+        else:
+            assert torch.equal(found.double(), exact), layer.name
+
+
+def test_a_sum_beyond_what_float32_holds_is_refused_by_the_layers_name(
+    exported: tuple[Weights, ExportReport],
+) -> None:
+    weights = exported[0]
+    name = "mean_context.leave"
+    tensors = dict(weights.tensors)
+    tensors[f"{PREFIX}{name}.shift"] = tensors[f"{PREFIX}{name}.shift"] + 3
+    codec = Codec(Weights(weights.config, tensors, {}))
+    with pytest.raises(ModelError, match=rf"layer {name} has sums of up to"):
+        codec.compress(IMAGE)
+
+
+def test_a_missing_or_unknown_part_is_refused(exported: tuple[Weights, ExportReport]) -> None:
+    weights = exported[0]
+    name = f"{PREFIX}synthesis.patch.step"
+    missing = {other: values for other, values in weights.tensors.items() if other != name}
+    with pytest.raises(ModelError, match="lack"):
+        Codec(Weights(weights.config, missing, {}))
+    unknown = {**weights.tensors, f"{PREFIX}analysis.patch.step": weights.tensors[name]}
+    with pytest.raises(ModelError, match="unknown part"):
+        Codec(Weights(weights.config, unknown, {}))
+    narrow = {**weights.tensors, name: weights.tensors[name][1:]}
+    with pytest.raises(ModelError, match="wrong shape"):
+        Codec(Weights(weights.config, narrow, {}))
+
+
+def test_training_goes_on_from_the_floats_of_an_exact_model(
+    exported: tuple[Weights, ExportReport],
+) -> None:
+    weights = exported[0]
+    model = MainAutoencoder(weights.config)  # type: ignore[arg-type]
+    thaw(model, weights)
+    name = "synthesis.patch.weight"
+    assert np.array_equal(model.state_dict()[name].numpy(), weights.tensors[name])
+
+
+def test_factors_are_powers_of_e() -> None:
+    values = np.linspace(-8, 8, 1001)
+    np.testing.assert_allclose(exponential(values), np.exp(values), rtol=1e-12)
+    table = np.array([[0.0, 1.0], [2.0, 5.0], [4.0, 6.0]])
+    assert interpolate(table, 2_500).tolist() == [1.0, 3.0]
+    assert interpolate(table, 10_000).tolist() == [4.0, 6.0]
+    assert math.isclose(exponential(np.zeros(1))[0], 1.0)
