@@ -6,7 +6,7 @@ from make_golden import TOY
 from PIL import Image, ImageDraw
 
 from caecodec.codec.codec import Codec
-from caecodec.codec.lossless import filled, neighbours, surrounded
+from caecodec.codec.lossless import _inner, filled, neighbours, surrounded
 from caecodec.format.container import unpack
 from caecodec.format.grid import TileGrid
 
@@ -46,6 +46,27 @@ def shares(data: bytes) -> list[float]:
     """Return the share of lossless blocks of each tile."""
     blocks = [tile.lossless for tile in unpack(data).tiles]
     return [block.num_lossless / block.num_blocks if block else 0 for block in blocks]
+
+
+def test_pixels_next_to_a_latent_block_are_not_filled_in() -> None:
+    lossless = np.ones((64, 96), dtype=bool)
+    lossless[32:, 32:64] = False
+    expected = np.ones((64, 96), dtype=bool)
+    expected[30:, 30:66] = False
+    assert np.array_equal(_inner(lossless), expected)
+
+
+@pytest.mark.parametrize("quality", [30, 60])
+def test_latent_blocks_end_at_lossless_ones_without_a_seam(codec: Codec, quality: float) -> None:
+    image = page()
+    original = np.asarray(image).astype(int)
+    decoded = np.asarray(codec.decompress(codec.compress(image, quality=quality))).astype(int)
+    wrong = np.abs(decoded - original).max(2) > 0
+    blocks = wrong.reshape(8, 32, 8, 32).any((1, 3)).repeat(32, 0).repeat(32, 1)
+    assert 0 < blocks.mean() < 1
+    steps = np.abs(np.diff(decoded, axis=1) - np.diff(original, axis=1)).mean(2)
+    left, right = blocks[:, :-1], blocks[:, 1:]
+    assert steps[left != right].mean() < 1.5 * steps[left & right].mean()
 
 
 @pytest.mark.parametrize("quality", [5, 50, 95, 100])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from caecodec.codec.search import bits_per_squared_error
@@ -33,6 +34,8 @@ _CANDIDATES = 0.05
 _DISTORTION_WEIGHT = 0.8
 """What the squared error of a block counts: below 1, as a latent gets cheaper where its neighbours
 are lossless. Chosen by SSIMULACRA2 and PSNR of screenshots."""
+_SEEN = 2
+"""Pixels around a latent block that are left as they are: it ends at them without a seam."""
 _DENSE = 2.0
 """Bits per pixel of a latent from which any tile is tried: some photographs take fewer as they
 are."""
@@ -44,7 +47,7 @@ class FilledPicture(Picture):
 
     Attributes:
         grid: its tiles, in pixels.
-        masks: number of a tile -> its lossless pixels.
+        masks: number of a tile -> the pixels that are filled in.
     """
 
     grid: TileGrid
@@ -145,7 +148,7 @@ class BlockChoice:
         hidden = {}
         for number, mask in masks.items():
             region = self.grid.tile_at(number)
-            hidden[number] = pixel_mask(mask, BLOCK_LOG2, region.height, region.width)
+            hidden[number] = _inner(pixel_mask(mask, BLOCK_LOG2, region.height, region.width))
         picture = self.picture
         return FilledPicture(picture.mode, picture.source, picture.metadata, self.grid, hidden)
 
@@ -177,6 +180,15 @@ class BlockChoice:
             is_novel[1:] &= color[1:] != color[:-1]
             self._novel[number] = _by_block(is_novel)
         return self._novel[number]
+
+
+def _inner(lossless: Mask) -> Mask:
+    """Return the pixels that have none but lossless ones around them, in their tile."""
+    for axis in range(2):
+        widths = [(_SEEN, _SEEN) if axis == own else (0, 0) for own in range(2)]
+        padded = np.pad(lossless, widths, constant_values=True)
+        lossless = np.asarray(sliding_window_view(padded, 2 * _SEEN + 1, axis).all(-1))
+    return lossless
 
 
 def surrounded(numbers: Iterable[int], grid: TileGrid, margin: int) -> set[int]:
