@@ -68,8 +68,8 @@ def test_the_norm_is_near_that_of_libjxls_tool(codec: str, quality: int, expecte
     with Image.open(stream) as coded:
         distorted = coded.convert("RGB")
     pair = tensor(original), tensor(distorted)
-    assert butteraugli_norm(*pair, range(NUM_LINES)).item() == pytest.approx(expected, rel=0.2)
-    assert butteraugli_norm(*pair).item() == pytest.approx(expected, rel=0.25)
+    assert butteraugli_norm(*pair, range(NUM_LINES)).item() == pytest.approx(expected, rel=0.25)
+    assert butteraugli_norm(*pair).item() == pytest.approx(expected, rel=0.3)
 
 
 def test_equal_images_have_almost_no_norm_and_finite_gradients() -> None:

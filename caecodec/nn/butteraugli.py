@@ -3,7 +3,7 @@
 Source: Alakuijala et al., "Guetzli: Perceptually Guided JPEG Encoder" (2017), as libjxl 0.7
 measures it, at 80 nits; the constants are that library's. A training step stays short by two
 shortcuts: of sixteen directions in which errors are summed along lines, a few stand for all; and
-wide blurs are computed on averaged pixels. The norm is within a tenth or so of libjxl's.
+wide blurs are computed on averaged pixels. The norm is within a fifth of libjxl's.
 """
 
 from __future__ import annotations
