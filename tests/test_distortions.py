@@ -30,6 +30,16 @@ def tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
 
 
+def coded(codec: str, quality: int) -> tuple[Image.Image, Image.Image]:
+    """Return the photograph, and what a codec makes of it."""
+    with Image.open(PHOTO) as photo:
+        original = photo.convert("RGB")
+    stream = io.BytesIO()
+    original.save(stream, codec, quality=quality)
+    with Image.open(stream) as image:
+        return original, image.convert("RGB")
+
+
 def score(image: torch.Tensor, other: torch.Tensor) -> float:
     return ssimulacra2_score(ssimulacra2_sum(image, other)).item()
 
@@ -40,12 +50,7 @@ def score(image: torch.Tensor, other: torch.Tensor) -> float:
 def test_the_score_is_within_1_of_the_reference_implementation(
     codec: str, quality: int, tmp_path: Path
 ) -> None:
-    with Image.open(PHOTO) as photo:
-        original = photo.convert("RGB")
-    stream = io.BytesIO()
-    original.save(stream, codec, quality=quality)
-    with Image.open(stream) as coded:
-        distorted = coded.convert("RGB")
+    original, distorted = coded(codec, quality)
     for name, image in (("a", original), ("b", distorted)):
         image.save(tmp_path / f"{name}.png")
     expected = compute_ssimulacra2(str(tmp_path / "a.png"), str(tmp_path / "b.png"))
@@ -64,12 +69,7 @@ def test_the_score_is_within_1_of_the_reference_implementation(
 )
 def test_the_norm_is_near_that_of_libjxls_tool(codec: str, quality: int, expected: float) -> None:
     """Expected are 3-norms by butteraugli_main of libjxl 0.7."""
-    with Image.open(PHOTO) as photo:
-        original = photo.convert("RGB")
-    stream = io.BytesIO()
-    original.save(stream, codec, quality=quality)
-    with Image.open(stream) as coded:
-        distorted = coded.convert("RGB")
+    original, distorted = coded(codec, quality)
     pair = tensor(original), tensor(distorted)
     assert butteraugli_norm(*pair, range(NUM_LINES)).item() == pytest.approx(expected, rel=0.25)
     assert butteraugli_norm(*pair).item() == pytest.approx(expected, rel=0.3)

@@ -114,7 +114,7 @@ def test_sums_are_those_of_integers(exported: tuple[Weights, ExportReport]) -> N
                 rounded,
                 weight.double(),
                 None if layer.is_wide else bias.double(),
-                padding=layer._padding,
+                padding=layer.layer.padding,
                 groups=layer.layer.groups,
             )
         if layer.is_wide:  # its halves are exact, and rounded as they are added

@@ -9,7 +9,7 @@ at a time, and so is the same everywhere, too. FORMAT.md section 7.7.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ from caecodec.nn.layers import (
     SpaceConv2d,
     bias_of,
     convolve,
-    leaves_onednn,
 )
 
 PREFIX = "exact."
@@ -91,15 +90,20 @@ class ExactConv2d(nn.Module):
         self._step = step.double().numpy()
         self._shift = shift.numpy().astype(np.int64)
         self._scale = (1 / step.double()).float()[:, None, None]
-        height, width = (side // 2 for side in layer.kernel_size)
-        self._padding = height, width
         self._made: tuple[int, Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         """Convolve: (1, in, h, w), quality (1,) if it has tables -> (1, out, h', w')."""
         if torch.is_grad_enabled():
             return convolve(self.layer, x, quality)
-        return self._convolved(self._received(x), *self._weights(quality), self._padding)
+        rounded = self._received(x)
+        weight, bias = self._weights(quality)
+        if not self.is_wide:
+            return self._convolve(rounded, weight, bias)
+        high = (rounded * (1 / HALF)).floor_().mul_(HALF)
+        low = rounded.sub_(high)
+        summed = self._convolve(high, weight, None).add_(self._convolve(low, weight, None))
+        return summed.add_(bias[:, None, None])
 
     def _received(self, x: Tensor) -> Tensor:
         """Return inputs rounded to whole steps, in place where nobody else needs them."""
@@ -109,18 +113,8 @@ class ExactConv2d(nn.Module):
             torch.mul(rows, self._scale, out=own).round_().clamp_(-self.levels, self.levels)
         return out
 
-    def _convolved(
-        self, rounded: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int]
-    ) -> Tensor:
-        if not self.is_wide:
-            return _convolve(rounded, weight, bias, self.layer, padding)
-        high = (rounded * (1 / HALF)).floor_().mul_(HALF)
-        low = rounded.sub_(high)
-        return (
-            _convolve(high, weight, None, self.layer, padding)
-            .add_(_convolve(low, weight, None, self.layer, padding))
-            .add_(bias[:, None, None])
-        )
+    def _convolve(self, rounded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self.layer._conv_forward(rounded, weight, bias)  # noqa: SLF001 - as it convolves
 
     def _weights(self, quality: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return weight and bias, those of the last quality asked for."""
@@ -140,7 +134,7 @@ class ExactConv2d(nn.Module):
         """
         weight, bias = weight_and_bias(self.layer, units)
         unit = 2.0**self._shift
-        weight = np.rint(weight * self._steps(weight) * unit[:, None, None, None])
+        weight = np.rint(in_steps(weight, self._step, self.layer) * unit[:, None, None, None])
         bias = np.rint(bias * unit)
         reached = largest_sums(self.name, self.layer, weight, bias).max()
         if reached >= SUM_BOUND:
@@ -155,12 +149,6 @@ class ExactConv2d(nn.Module):
             torch.from_numpy((bias / unit).astype(np.float32)),
         )
 
-    def _steps(self, weight: Array) -> Array:
-        """Return the inputs' steps in the shape of a weight."""
-        if self.layer.groups > 1:
-            return self._step[:, None, None, None]
-        return np.broadcast_to(self._step[:, None, None], weight.shape)
-
 
 class ExactSpaceConv2d(ExactConv2d):
     """The same of a block's convolution in space."""
@@ -169,7 +157,10 @@ class ExactSpaceConv2d(ExactConv2d):
         """Convolve: (1, C, h, w) -> (1, C, h', w'), with zeros around it as `padding` says."""
         if torch.is_grad_enabled():
             return convolve(self.layer, x, None)
-        return self._convolved(self._received(x), *self._weights(None), padding)
+        weight, bias = self._weights(None)
+        return functional.conv2d(
+            self._received(x), weight, bias, padding=padding, groups=self.layer.groups
+        )
 
 
 class ExactTable(nn.Module):
@@ -221,9 +212,8 @@ def make_exact(networks: MainAutoencoder, tensors: Mapping[str, NDArray[Any]]) -
         if isinstance(module, Block) and _makes_pixels(name):
             module.activation = EXACT + module.activation
     for name in ("inverse_gain", "synthesis.gain", "mean_features.gain"):
-        table = networks.get_submodule(name)
-        if isinstance(table, QualityTable):
-            _replace(networks, name, ExactTable(table))
+        table = cast("QualityTable", networks.get_submodule(name))
+        _replace(networks, name, ExactTable(table))
 
 
 def exact_layers(networks: MainAutoencoder) -> Iterator[tuple[str, nn.Conv2d]]:
@@ -241,6 +231,11 @@ def weight_and_bias(layer: nn.Conv2d, units: int) -> tuple[Array, Array]:
         weight = weight * gain[:, None, None, None]
         bias = bias * gain + interpolate(_values(layer.shift), units)
     return weight, bias
+
+
+def in_steps(weight: Array, step: Array, layer: nn.Conv2d) -> Array:
+    """Return the weights of a layer for inputs in steps (in,)."""
+    return weight * (step[:, None, None, None] if layer.groups > 1 else step[:, None, None])
 
 
 def levels_of(name: str, layer: nn.Conv2d) -> int:
@@ -274,16 +269,6 @@ def exponential(values: Array) -> Array:
     for _ in range(_SQUARINGS):
         result = result * result
     return result
-
-
-def _convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, layer: nn.Conv2d, padding: tuple[int, int]
-) -> Tensor:
-    if leaves_onednn(x):
-        return torch.mkldnn_convolution(
-            x, weight, bias, padding, layer.stride, layer.dilation, layer.groups
-        )
-    return functional.conv2d(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
 
 
 def _values(table: QualityTable) -> Array:

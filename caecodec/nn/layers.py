@@ -24,7 +24,7 @@ class Conv2d(nn.Conv2d):
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and leaves_onednn(x):
+        if self.kernel_size == (1, 1) and not torch.is_grad_enabled() and _leaves_onednn(x):
             return torch.mkldnn_convolution(
                 x, weight, bias, (0, 0), self.stride, self.dilation, self.groups
             )
@@ -286,7 +286,7 @@ def _pointwise(channels: int, anchors: int) -> Conv2d:
     return Conv2d(channels, channels, 1)
 
 
-def leaves_onednn(x: Tensor) -> bool:
+def _leaves_onednn(x: Tensor) -> bool:
     """Return whether torch would convolve x by a kernel that is not oneDNN's, which could."""
     return (
         torch.get_num_threads() == 1

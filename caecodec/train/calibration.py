@@ -18,6 +18,7 @@ from caecodec.nn.exact_layers import (
     PREFIX,
     SUM_BOUND,
     exact_layers,
+    in_steps,
     largest_sums,
     levels_of,
     weight_and_bias,
@@ -98,8 +99,7 @@ def _shifts(name: str, layer: nn.Conv2d, step: Array, qualities: list[int]) -> A
     shifts = np.full(layer.out_channels, MAX_SHIFT)
     for units in qualities:
         weight, bias = weight_and_bias(layer, units)
-        steps = step.astype(np.float64)
-        weight = weight * (steps[:, None, None, None] if layer.groups > 1 else steps[:, None, None])
+        weight = in_steps(weight, step.astype(np.float64), layer)
         sums = largest_sums(name, layer, weight, bias)
         room = np.log2(ROOM * SUM_BOUND / np.maximum(sums, 1e-30))
         shifts = np.minimum(shifts, np.floor(room).astype(np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from pathlib import Path
@@ -140,16 +141,16 @@ def _move_midway(model: Autoencoder, start: Weights) -> None:
     Raises:
         ModelError: a weight has another shape there.
     """
-    other = build_autoencoder(start.config)
+    own = model.state_dict()
+    for name, values in start.tensors.items():
+        if name in own and own[name].shape != values.shape:
+            raise ModelError(f"{name} is of another model, expected one that the run started from")
+    other = copy.deepcopy(model)
     with torch.enable_grad():
         thaw(other, start)
-    there = other.state_dict()
-    for name, here in model.state_dict().items():
-        if name.split(".")[0].endswith("prior"):
-            continue
-        if name not in there or there[name].shape != here.shape:
-            raise ModelError(f"{name} is of another model, expected one that the run started from")
-        here.lerp_(there[name], 0.5)
+    for name, there in other.state_dict().items():
+        if not name.split(".")[0].endswith("prior"):
+            own[name].lerp_(there, 0.5)
 
 
 def _crop_size(images: list[Tensor], stride: int) -> int:
