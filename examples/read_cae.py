@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Tensors = dict[str, NDArray[Any]]
-TYPES = {"F16": "<f2", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U16": "<u2"}
+TYPES = {
+    "F16": "<f2",
+    "F32": "<f4",
+    "I8": "i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+    "U16": "<u2",
+}
 
 
 def check(is_right: bool, message: str) -> None:

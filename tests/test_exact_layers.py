@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import runpy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from make_golden import SETTINGS, synthetic_image
+from make_golden import GOLDEN, SETTINGS, synthetic_image
 from toys import LEAN, toy_images
 
 from caecodec.codec.codec import Codec
@@ -29,6 +31,7 @@ from caecodec.train.trainer import Budget, Trainer
 from caecodec.weights.storage import Weights, load_weights
 
 pytestmark = pytest.mark.slow
+READER = SimpleNamespace(**runpy.run_path(str(GOLDEN.parents[1] / "examples" / "read_cae.py")))
 IMAGE = synthetic_image(150, 110, 4)
 
 
@@ -158,6 +161,13 @@ def test_training_goes_on_from_the_floats_of_an_exact_model(
     thaw(model, weights)
     name = "synthesis.patch.weight"
     assert np.array_equal(model.state_dict()[name].numpy(), weights.tensors[name])
+
+
+def test_the_second_reader_reads_an_exact_model(exported: tuple[Weights, ExportReport]) -> None:
+    weights = exported[0]
+    data = Codec(weights).compress(IMAGE, quality=50)
+    assert weights.path is not None
+    assert len(READER.decode_symbols(data, weights.path.read_bytes())) == 1
 
 
 def test_factors_are_powers_of_e() -> None:
