@@ -20,15 +20,8 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Tensors = dict[str, NDArray[Any]]
-TYPES = {
-    "F16": "<f2",
-    "F32": "<f4",
-    "I8": "i1",
-    "I16": "<i2",
-    "I32": "<i4",
-    "I64": "<i8",
-    "U16": "<u2",
-}
+NAMES = ("F16", "F32", "I8", "I16", "I32", "I64", "U16")
+TYPES = {name: f"<{name[0].lower()}{int(name[1:]) // 8}" for name in NAMES}
 
 
 def check(is_right: bool, message: str) -> None:
