@@ -16,11 +16,13 @@ from caecodec.errors import ConfigError
 from caecodec.nn.architectures import build_model
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import load_images
-from caecodec.train.export import export
+from caecodec.train.export import export, export_exact
 from caecodec.train.pictures import compare, plot_loss
 from caecodec.train.settings import find_config, load_config
 from caecodec.train.trainer import LOG_EVERY, Budget, Status, Trainer, process_group
 from caecodec.weights.storage import Weights, find_weights, load_weights
+
+CHECKPOINT_SUFFIX = ".ckpt"
 
 
 class Run(NamedTuple):
@@ -61,7 +63,7 @@ def run(
         sizes = {**every_size, **start.config.to_dict(), **sizes}
     config = choice.config or sizes.get("architecture", "main")
     model_config, settings = load_config(find_config(config), model=sizes, train=choice.settings)
-    checkpoint = out.with_suffix(".ckpt")
+    checkpoint = out.with_suffix(CHECKPOINT_SUFFIX)
     color = _color_of(model_config)
     images = load_images(dataset, color=color)
     budget = _budget(steps, minutes, epochs, len(images) / settings.batch_size)
@@ -93,13 +95,29 @@ def run(
 
 
 def export_weights(
-    checkpoint: Path, dataset: Path, out: Path, *, midway: str | None, exact: bool
+    source: str, dataset: Path, out: Path, *, midway: str | None, exact: bool
 ) -> None:
-    """Export a checkpoint, or what is midway to a model, with tables counted on a folder."""
-    model_config = model_config_from(load_checkpoint(checkpoint).model_config)
-    start = find_weights(midway) if midway else None
-    images = load_images(dataset, color=_color_of(model_config))
-    _export(checkpoint, images, out, start=start, exact=exact)
+    """Export a checkpoint, or what is midway to a model, or a model that is to be exact.
+
+    Raises:
+        ConfigError: a model with nothing to do.
+    """
+    if source.endswith(CHECKPOINT_SUFFIX):
+        checkpoint = Path(source)
+        model_config = model_config_from(load_checkpoint(checkpoint).model_config)
+        start = find_weights(midway) if midway else None
+        images = load_images(dataset, color=_color_of(model_config))
+        _export(checkpoint, images, out, start=start)
+        source = str(out)
+    elif midway or not exact:
+        raise ConfigError(
+            f"{source} is no checkpoint ({CHECKPOINT_SUFFIX}): a model can only be made --exact"
+        )
+    if exact:
+        weights = find_weights(source)
+        images = load_images(dataset, color=_color_of(weights.config))
+        lost = export_exact(weights, images, out)
+        print_line(f"wrote {out}: exact, at a cost of {lost:.3f} dB")
 
 
 def _color_of(config: AnyConfig) -> str:
@@ -148,13 +166,11 @@ def _export(
     out: Path,
     *,
     start: Weights | None = None,
-    exact: bool = False,
 ) -> None:
-    report = export(checkpoint, images, out, start=start, exact=exact)
-    lost = "" if report.lost_psnr is None else f"; {report.lost_psnr:.3f} dB lost to exactness"
+    report = export(checkpoint, images, out, start=start)
     print_line(
         f"wrote {out}: {report.coded_bpp:.4f} bpp by its tables against {report.float_bpp:.4f} bpp "
-        f"estimated by the float model, {report.loss_percent:+.2f} %{lost}"
+        f"estimated by the float model, {report.loss_percent:+.2f} %"
     )
 
 

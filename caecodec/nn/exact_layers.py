@@ -9,7 +9,7 @@ at a time, and so is the same everywhere, too. FORMAT.md section 7.7.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch.nn import functional
 from caecodec.config import MAX_QUALITY
 from caecodec.errors import ModelError
 from caecodec.format.constants import QUALITY_UNIT
-from caecodec.nn.activations import EXACT
+from caecodec.nn.activations import UNITS, activate_exactly_
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.layers import (
     Block,
@@ -36,7 +36,7 @@ PREFIX = "exact."
 LEVELS = 1023
 """Largest magnitude of a rounded input: weights have as many bits again, of the 24 that sums have,
 less those that sums over channels take."""
-SPACE_LEVELS = 4095
+SPACE_LEVELS = 8191
 """The same where a sum is over nine positions alone."""
 WIDE_LEVELS = 16383
 """The same where inputs are split into two halves."""
@@ -44,10 +44,14 @@ HALF = 128.0
 """What the upper half of an input is a multiple of."""
 WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
 """The layers of the path from latents to pixels, which carries the image itself."""
-IN_PLACE = ("mix_space", "mix_out", "contract")
+ACTIVATED = ("mix_space", "contract")
+"""The layers of a block that take activations."""
+GIVEN_STEPS = "mix_out"
+"""The layer of a block that is given its own steps: the one before it, in space, scales to them."""
+IN_PLACE = (*ACTIVATED, GIVEN_STEPS)
 """The layers of a block whose inputs nothing else needs."""
-VALUES_AT_ONCE = 2**17
-"""Inputs that are rounded at a time, so that they stay in cache."""
+VALUES_AT_ONCE = 2**18
+"""Inputs that are activated and rounded at a time, so that they stay in cache."""
 MAX_SHIFT = 40
 """Most fractional bits of an output."""
 SUM_BOUND = 2**24
@@ -60,36 +64,57 @@ Array = NDArray[np.float64]
 Tensors = TypeVar("Tensors")
 
 
+class Form(NamedTuple):
+    """How finely a layer rounds.
+
+    Attributes:
+        step: float32 (in,), what a unit of each rounded input is worth.
+        shift: int8 (out,), fractional bits of each output.
+    """
+
+    step: NDArray[Any]
+    shift: NDArray[Any]
+
+
 class ExactConv2d(nn.Module):
     """A convolution of rounded inputs and weights whose sums are exact in float32.
 
     Where gradients are wanted it is the convolution that it stands for.
     """
 
-    def __init__(self, layer: nn.Conv2d, step: Tensor, shift: Tensor, *, name: str) -> None:
+    def __init__(
+        self, layer: nn.Conv2d, form: Form, *, name: str, activation: str, out_step: Array
+    ) -> None:
         """Stand for a layer.
 
         Args:
             layer: as trained.
-            step: float32 (in,), what a unit of each rounded input is worth.
-            shift: int (out,), fractional bits of each output.
-            name: of the layer, for errors.
+            form: how finely it rounds.
+            name: of the layer in the model.
+            activation: of its block.
+            out_step: (out,) or 1, what a unit of each output is worth.
 
         Raises:
-            ModelError: the layer is of another shape, or a value is out of range.
+            ModelError: the form is of another shape, or a value is out of range.
         """
         super().__init__()
+        step, shift = form
         if step.shape != (layer.in_channels,) or shift.shape != (layer.out_channels,):
             raise ModelError(f"the exact form of layer {name} has the wrong shape")
         if not step.min() > 0 or shift.min() < 0 or shift.max() > MAX_SHIFT:
             raise ModelError(f"the exact form of layer {name} is beyond its range")
         self.layer, self.name = layer, name
         self.is_wide = name in WIDE
-        self._in_place = name.endswith(IN_PLACE)
         self.levels = levels_of(name, layer)
-        self._step = step.double().numpy()
-        self._shift = shift.numpy().astype(np.int64)
-        self._scale = (1 / step.double()).float()[:, None, None]
+        self._activation = activation if name.endswith(ACTIVATED) else None
+        self._in_place = name.endswith(IN_PLACE)
+        self._step, self._out_step = step.astype(np.float64), out_step
+        self._shift = shift.astype(np.int64)
+        unit = UNITS[activation] if self._activation else 1.0
+        self._scale: Tensor | None = None
+        if not name.endswith(GIVEN_STEPS):
+            scale = (unit / self._step).astype(np.float32)
+            self._scale = torch.from_numpy(scale)[:, None, None]
         self._made: tuple[int, Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
@@ -100,17 +125,20 @@ class ExactConv2d(nn.Module):
         weight, bias = self._weights(quality)
         if not self.is_wide:
             return self._convolve(rounded, weight, bias)
-        high = (rounded * (1 / HALF)).floor_().mul_(HALF)
-        low = rounded.sub_(high)
-        summed = self._convolve(high, weight, None).add_(self._convolve(low, weight, None))
-        return summed.add_(bias[:, None, None])
+        high = (rounded * (1 / HALF)).floor_()
+        low = rounded.sub_(high, alpha=HALF)
+        return self._convolve(high, weight * HALF, bias).add_(self._convolve(low, weight, None))
 
     def _received(self, x: Tensor) -> Tensor:
         """Return inputs rounded to whole steps, in place where nobody else needs them."""
         out = x if self._in_place else torch.empty_like(x)
         height = max(1, VALUES_AT_ONCE // (x.shape[1] * x.shape[-1]))
         for rows, own in zip(torch.split(x, height, -2), torch.split(out, height, -2), strict=True):
-            torch.mul(rows, self._scale, out=own).round_().clamp_(-self.levels, self.levels)
+            if self._activation:
+                activate_exactly_(rows, self._activation)
+            if self._scale is not None:
+                torch.mul(rows, self._scale, out=own)
+            own.round_().clamp_(-self.levels, self.levels)
         return out
 
     def _convolve(self, rounded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -133,9 +161,12 @@ class ExactConv2d(nn.Module):
             ModelError: a sum might reach the bound.
         """
         weight, bias = weight_and_bias(self.layer, units)
+        weight, bias = in_steps(weight, bias, self._step, self._out_step)
         unit = 2.0**self._shift
-        weight = np.rint(in_steps(weight, self._step, self.layer) * unit[:, None, None, None])
+        weight = np.rint(weight * unit[:, None, None, None])
         bias = np.rint(bias * unit)
+        if self.is_wide:
+            bias = HALF * np.rint(bias / HALF)
         reached = largest_sums(self.name, self.layer, weight, bias).max()
         if reached >= SUM_BOUND:
             raise ModelError(
@@ -195,22 +226,31 @@ def make_exact(networks: MainAutoencoder, tensors: Mapping[str, NDArray[Any]]) -
     Raises:
         ModelError: a tensor is missing, unknown, or of the wrong shape.
     """
-    given = {name for name in tensors if name.startswith(PREFIX)}
-    expected = set()
-    for name, layer in list(exact_layers(networks)):
-        names = [f"{PREFIX}{name}.{part}" for part in ("step", "shift")]
-        expected.update(names)
+    forms: dict[str, Form] = {}
+    layers = dict(exact_layers(networks))
+    for name in layers:
         try:
-            step, shift = (torch.from_numpy(np.array(tensors[part])) for part in names)
+            step, shift = (np.array(tensors[f"{PREFIX}{name}.{part}"]) for part in Form._fields)
         except KeyError as error:
             raise ModelError(f"the weights lack {error}, which an exact model has") from error
-        kind = ExactSpaceConv2d if isinstance(layer, SpaceConv2d) else ExactConv2d
-        _replace(networks, name, kind(layer, step, shift, name=name))
-    if unknown := given - expected:
+        forms[name] = Form(step, shift)
+    expected = {f"{PREFIX}{name}.{part}" for name in forms for part in Form._fields}
+    if unknown := {name for name in tensors if name.startswith(PREFIX)} - expected:
         raise ModelError(f"the weights hold an unknown part of an exact model: {min(unknown)}")
-    for name, module in list(networks.named_modules()):
+    steps = {name: form.step for name, form in forms.items()}
+    for name, layer in layers.items():
+        kind = ExactSpaceConv2d if isinstance(layer, SpaceConv2d) else ExactConv2d
+        exact = kind(
+            layer,
+            forms[name],
+            name=name,
+            activation=networks.config.activation,
+            out_step=out_step(name, steps),
+        )
+        _replace(networks, name, exact)
+    for name, module in networks.named_modules():
         if isinstance(module, Block) and _makes_pixels(name):
-            module.activation = EXACT + module.activation
+            module.is_exact = True
     for name in ("inverse_gain", "synthesis.gain", "mean_features.gain"):
         table = cast("QualityTable", networks.get_submodule(name))
         _replace(networks, name, ExactTable(table))
@@ -233,9 +273,18 @@ def weight_and_bias(layer: nn.Conv2d, units: int) -> tuple[Array, Array]:
     return weight, bias
 
 
-def in_steps(weight: Array, step: Array, layer: nn.Conv2d) -> Array:
-    """Return the weights of a layer for inputs in steps (in,)."""
-    return weight * (step[:, None, None, None] if layer.groups > 1 else step[:, None, None])
+def out_step(name: str, steps: Mapping[str, NDArray[Any]]) -> Array:
+    """Return what a unit of each output of a layer is worth, given the steps of all layers."""
+    block, _, last = name.rpartition(".")
+    following = steps[f"{block}.{GIVEN_STEPS}"] if last == "mix_space" else np.ones(1)
+    return following.astype(np.float64)
+
+
+def in_steps(weight: Array, bias: Array, step: Array, out_step: Array) -> tuple[Array, Array]:
+    """Return weight and bias for inputs in steps (in,) and outputs in steps (out,) or (1,)."""
+    depthwise = weight.shape[1] < len(step)
+    weight = weight * (step[:, None, None, None] if depthwise else step[:, None, None])
+    return weight / out_step[:, None, None, None], bias / out_step
 
 
 def levels_of(name: str, layer: nn.Conv2d) -> int:
@@ -247,8 +296,10 @@ def levels_of(name: str, layer: nn.Conv2d) -> int:
 
 def largest_sums(name: str, layer: nn.Conv2d, weight: Array, bias: Array) -> Array:
     """Return the largest magnitude that a sum of each output may reach, in its units (out,)."""
-    sizes = np.abs(weight).sum((1, 2, 3))
-    return sizes * HALF if name in WIDE else sizes * levels_of(name, layer) + np.abs(bias)
+    sizes, offsets = np.abs(weight).sum((1, 2, 3)), np.abs(bias)
+    if name in WIDE:  # the sum of the upper halves is in units of HALF
+        return sizes * HALF + offsets / HALF
+    return sizes * levels_of(name, layer) + offsets
 
 
 def interpolate(values: Array, units: int) -> Array:

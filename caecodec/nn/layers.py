@@ -167,6 +167,7 @@ class Block(nn.Module):
         """Take the width, which branches there are, and the rows of the tables, 0 for none."""
         super().__init__()
         self.activation = activation
+        self.is_exact = False
         self.mix_in = _pointwise(channels, anchors)
         self.mix_space = SpaceConv2d(channels)
         self.mix_out = _pointwise(channels, anchors)
@@ -186,7 +187,9 @@ class Block(nn.Module):
         return x if self.expand is None else x + self.wide(x)
 
     def activate(self, x: Tensor) -> Tensor:
-        """Apply the activation, in place where no gradient is wanted: a fresh tensor costs time."""
+        """Apply the activation, in place without gradients; in exact models the next layer does."""
+        if self.is_exact and not torch.is_grad_enabled():
+            return x
         return activate(x, self.activation)
 
     def wide(self, x: Tensor) -> Tensor:
@@ -281,9 +284,7 @@ def convolve(layer: nn.Module, x: Tensor, quality: Tensor | None) -> Tensor:
 
 
 def _pointwise(channels: int, anchors: int) -> Conv2d:
-    if anchors:
-        return QualityConv2d(channels, channels, anchors)
-    return Conv2d(channels, channels, 1)
+    return QualityConv2d(channels, channels, anchors) if anchors else Conv2d(channels, channels, 1)
 
 
 def _leaves_onednn(x: Tensor) -> bool:

@@ -10,23 +10,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caecodec.config import MAX_QUALITY, MainConfig
+from caecodec.config import MAX_QUALITY
 from caecodec.errors import ModelError
 from caecodec.format.constants import QUALITY_UNIT
 from caecodec.nn.exact_layers import (
     MAX_SHIFT,
     PREFIX,
     SUM_BOUND,
+    WIDE,
     exact_layers,
     in_steps,
     largest_sums,
     levels_of,
+    out_step,
     weight_and_bias,
 )
 from caecodec.nn.inference_main import FrozenMain
 
 MARGIN = 1.25
 """What inputs may reach, relative to the largest that calibration saw."""
+WIDE_MARGIN = 4.0
+"""The same where inputs are split into two halves: beyond it, the image itself would suffer."""
 LEAST_RANGE = 1e-3
 """Smallest range of an input, relative to the layer's largest."""
 ROOM = 0.99
@@ -36,31 +40,31 @@ Array = NDArray[Any]
 
 
 @torch.inference_mode()
-def calibrate(
-    config: MainConfig, tensors: Mapping[str, Array], crops: Iterable[Tensor]
-) -> dict[str, Array]:
+def calibrate(model: FrozenMain, crops: Iterable[Tensor]) -> dict[str, Array]:
     """Return the tensors that make a model exact. FORMAT.md section 7.7.
 
     Args:
-        config: architecture and sizes.
-        tensors: of the model, as stored.
-        crops: images (1, 3, H, W) in [0, 1], sides multiples of 16; qualities are spread over them.
+        model: as trained, with all its branches.
+        crops: images (1, 3, H, W) in [0, 1], sides multiples of 16; qualities are spread over them,
+            and each is seen at the highest, too.
 
     Raises:
         ModelError: a layer whose sums float32 cannot hold exactly.
     """
-    model = FrozenMain(config, dict(tensors), folded=False)
     layers = dict(exact_layers(model.networks))
     ranges = _ranges(model, layers, list(crops))
-    anchors = config.quality_anchors
+    anchors = model.config.quality_anchors
     qualities = [
         round(MAX_QUALITY * QUALITY_UNIT * anchor / (anchors - 1)) for anchor in range(anchors)
     ]
+    steps = {
+        name: (_lifted(ranges[name]) * _margin(name) / levels_of(name, layer)).astype(np.float32)
+        for name, layer in layers.items()
+    }
     made = {}
     for name, layer in layers.items():
-        step = (_lifted(ranges[name]) * MARGIN / levels_of(name, layer)).astype(np.float32)
-        made[f"{PREFIX}{name}.step"] = step
-        made[f"{PREFIX}{name}.shift"] = _shifts(name, layer, step, qualities)
+        made[f"{PREFIX}{name}.step"] = steps[name]
+        made[f"{PREFIX}{name}.shift"] = _shifts(name, layer, steps, qualities)
     return made
 
 
@@ -80,13 +84,18 @@ def _ranges(
     handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
     try:
         for number, crop in enumerate(crops):
-            units = round(MAX_QUALITY * QUALITY_UNIT * number / max(1, len(crops) - 1))
-            at_quality = model.at(units)
-            at_quality.synthesize(at_quality.quantize(at_quality.latent(model.stem(crop))).y_hat)
+            share = number / max(1, len(crops) - 1)
+            for quality in (share * MAX_QUALITY, MAX_QUALITY):
+                own = model.at(round(QUALITY_UNIT * quality))
+                own.synthesize(own.quantize(own.latent(model.stem(crop))).y_hat)
     finally:
         for handle in handles:
             handle.remove()
     return found
+
+
+def _margin(name: str) -> float:
+    return WIDE_MARGIN if name in WIDE else MARGIN
 
 
 def _lifted(ranges: Array) -> Array:
@@ -94,12 +103,13 @@ def _lifted(ranges: Array) -> Array:
     return np.maximum(ranges, LEAST_RANGE * max(ranges.max(), LEAST_RANGE))
 
 
-def _shifts(name: str, layer: nn.Conv2d, step: Array, qualities: list[int]) -> Array:
+def _shifts(name: str, layer: nn.Conv2d, steps: Mapping[str, Array], qualities: list[int]) -> Array:
     """Return the fractional bits that each output (out,) may have at all qualities."""
     shifts = np.full(layer.out_channels, MAX_SHIFT)
     for units in qualities:
-        weight, bias = weight_and_bias(layer, units)
-        weight = in_steps(weight, step.astype(np.float64), layer)
+        weight, bias = in_steps(
+            *weight_and_bias(layer, units), steps[name].astype(np.float64), out_step(name, steps)
+        )
         sums = largest_sums(name, layer, weight, bias)
         room = np.log2(ROOM * SUM_BOUND / np.maximum(sums, 1e-30))
         shifts = np.minimum(shifts, np.floor(room).astype(np.int64))

@@ -24,7 +24,9 @@ from caecodec.nn.architectures import (
     freeze_autoencoder,
 )
 from caecodec.nn.autoencoder import TablePrior
+from caecodec.nn.exact_layers import without_exact
 from caecodec.nn.inference import FrozenModel
+from caecodec.nn.inference_main import FrozenMain
 from caecodec.nn.rounding import DeadZones, Rounding, nearest
 from caecodec.train.calibration import calibrate
 from caecodec.train.checkpoint import load_checkpoint
@@ -39,7 +41,7 @@ TAIL = 2.0**-14
 COUNTED_COST = 22.0
 """Dead zone cost of the symbols that are counted: one for all qualities, as they share the tables.
 """
-NUM_SEEN = 40
+NUM_SEEN = 160
 """Crops by which an exact model's layers are calibrated."""
 DEAD_ZONE_ROUNDS = 2
 """Times that symbols are counted with the dead zones of the tables counted before."""
@@ -55,12 +57,10 @@ class ExportReport:
         float_bpp: what the float model estimates.
         coded_bpp: what the integer tables (and scale head) promise for the same crops, plainly
             rounded as in that estimate; the tables are counted with dead zones, as files are made.
-        lost_psnr: dB that an exact model is further from its images than as it was trained.
     """
 
     float_bpp: float
     coded_bpp: float
-    lost_psnr: float | None = None
 
     @property
     def loss_percent(self) -> float:
@@ -69,13 +69,12 @@ class ExportReport:
 
 
 @torch.no_grad()
-def export(  # noqa: PLR0913 - what to export, and as what
+def export(
     checkpoint_path: Path,
     images: list[Tensor],
     out: Path,
     *,
     start: Weights | None = None,
-    exact: bool = False,
     num_crops: int = 256,
 ) -> ExportReport:
     """Write the averaged weights of a checkpoint as a weights file.
@@ -88,7 +87,6 @@ def export(  # noqa: PLR0913 - what to export, and as what
         start: weights that the run started from, to write what is midway between them and its end:
             it keeps of both what each is good at (Wortsman et al., "Robust fine-tuning of zero-shot
             models", CVPR 2022).
-        exact: make the model one whose pixels are the same on every machine (main architecture).
         num_crops: crops of CROP_SIZE pixels a side, or less if no image is as large.
     """
     checkpoint = load_checkpoint(checkpoint_path)
@@ -98,19 +96,14 @@ def export(  # noqa: PLR0913 - what to export, and as what
     if start:
         _move_midway(model, start)
     tensors = freeze_autoencoder(model)
-    plain = frozen = build_model(config, tensors)
+    frozen = build_model(config, tensors)
     crops = Crops(
         images,
-        _crop_size(images, plain.stride),
+        _crop_size(images, frozen.stride),
         device=torch.device("cpu"),
         seed=checkpoint.step,
         flips=checkpoint.settings.get("flips", True),
     )
-    if exact:
-        if not isinstance(config, MainConfig):
-            raise ConfigError("a classic model has no exact form: leave --exact out")
-        tensors.update(calibrate(config, tensors, [crops.batch(1) for _ in range(NUM_SEEN)]))
-        frozen = build_model(config, tensors)
     num_counted = num_crops - num_crops // 4
     priors = model.table_priors()
     tables = _make_tables(priors, _count_symbols(frozen, crops, num_counted, nearest))
@@ -128,11 +121,38 @@ def export(  # noqa: PLR0913 - what to export, and as what
         **({"midway_to": start.digest.hex()} if start else {}),
     }
     save_weights(Weights(config, tensors, training), out)
-    report = _report(model, frozen, tables, crops, num_crops - num_counted)
-    if exact:
-        lost = _lost_psnr(plain, frozen, crops, num_crops - num_counted)
-        report = dataclasses.replace(report, lost_psnr=lost)
-    return report
+    return _report(model, frozen, tables, crops, num_crops - num_counted)
+
+
+@torch.inference_mode()
+def export_exact(
+    weights: Weights, images: list[Tensor], out: Path, *, num_crops: int = NUM_SEEN
+) -> float:
+    """Write a model as one whose pixels are the same on every machine. FORMAT.md section 7.7.
+
+    Args:
+        weights: of the main architecture; it keeps its tables.
+        images: training images uint8 (C, H, W); its layers are calibrated by crops of them.
+        out: the .safetensors file to write.
+        num_crops: how many.
+
+    Returns:
+        dB that the model is further from other crops than it was.
+
+    Raises:
+        ConfigError: a classic model, which has no such form.
+        ModelError: a layer whose sums float32 cannot hold exactly.
+    """
+    config = weights.config
+    if not isinstance(config, MainConfig):
+        raise ConfigError("a classic model has no exact form: leave --exact out")
+    tensors = without_exact(weights.tensors)
+    plain = FrozenMain(config, tensors, folded=False)
+    size = _crop_size(images, plain.stride)
+    crops = Crops(images, size, device=torch.device("cpu"), seed=0)
+    tensors = tensors | calibrate(plain, [crops.batch(1) for _ in range(num_crops)])
+    save_weights(Weights(config, tensors, weights.training), out)
+    return _lost_psnr(plain, build_model(config, tensors), crops, num_crops // 4)
 
 
 def _move_midway(model: Autoencoder, start: Weights) -> None:

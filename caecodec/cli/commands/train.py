@@ -153,7 +153,10 @@ def train(
 @reports_errors
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint (.ckpt) written by train.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", help="Checkpoint (.ckpt) by train; with --exact, or a model."
+        ),
     ],
     dataset: Annotated[
         Path,
@@ -179,7 +182,9 @@ def export(
 
     `train` does this at its end; after an interrupt, use this to export what was reached.
 
-    Example: caecodec export mine.ckpt photos/ --out mine.safetensors
+    Examples:
+      caecodec export mine.ckpt photos/ --out mine.safetensors
+      caecodec export mine.safetensors photos/ --out exact.safetensors --exact
     """
     from caecodec.cli.training import export_weights  # noqa: PLC0415 - loads torch
 
