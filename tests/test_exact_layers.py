@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import runpy
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from make_golden import GOLDEN, SETTINGS, synthetic_image
+from make_golden import GOLDEN, SETTINGS, drawn_image, synthetic_image
 from toys import LEAN, toy_images
 
 from caecodec.codec.codec import Codec
@@ -31,7 +32,9 @@ from caecodec.train.trainer import Budget, Trainer
 from caecodec.weights.storage import Weights, load_weights
 
 pytestmark = pytest.mark.slow
-READER = SimpleNamespace(**runpy.run_path(str(GOLDEN.parents[1] / "examples" / "read_cae.py")))
+EXAMPLES = GOLDEN.parents[1] / "examples"
+sys.path.append(str(EXAMPLES))
+READER = SimpleNamespace(**runpy.run_path(str(EXAMPLES / "cae_pixels.py")))
 IMAGE = synthetic_image(150, 110, 4)
 
 
@@ -164,11 +167,18 @@ def test_training_goes_on_from_the_floats_of_an_exact_model(
     assert np.array_equal(model.state_dict()[name].numpy(), weights.tensors[name])
 
 
-def test_the_second_reader_reads_an_exact_model(exported: tuple[Weights, float]) -> None:
+@pytest.mark.parametrize("quality", [0, 62.5, 100])
+@pytest.mark.parametrize("kind", ["color", "gray", "drawn"])
+def test_the_second_reader_finds_the_same_pixels(
+    exported: tuple[Weights, float], quality: float, kind: str
+) -> None:
     weights = exported[0]
-    data = Codec(weights).compress(IMAGE, quality=50)
+    images = {"color": IMAGE, "gray": IMAGE[..., 0], "drawn": drawn_image(150, 110, 5)}
+    codec = Codec(weights, tile_size=4 if kind == "color" else 16)
+    data = codec.compress(images[kind], quality=quality)
     assert weights.path is not None
-    assert len(READER.decode_symbols(data, weights.path.read_bytes())) == 1
+    found = READER.decode_pixels(data, weights.path.read_bytes())
+    assert np.array_equal(found, pixels(codec, data))
 
 
 def test_factors_are_powers_of_e() -> None:
