@@ -64,12 +64,11 @@ class ExactNetworks:
 
     def __init__(self, tensors: Tensors, activation: str, units: int) -> None:
         """Take the tensors of the weights file and the quality in hundredths."""
-        check("exact.synthesis.patch.step" in tensors, "not an exact model of the main kind")
         self.tensors, self.units = tensors, units
         self.act, self.unit = {"silu": silu, "hardswish": hardswish}[activation], UNITS[activation]
 
     def table(self, name: str) -> Doubles:
-        """Return table(t), one value a channel, in float64."""
+        """Return a table's values in float64, one a channel."""
         rows = self.tensors[name].astype(np.float64)
         position = self.units * (len(rows) - 1)
         low = min(position // 10000, len(rows) - 2)
@@ -204,6 +203,7 @@ def put_lossless(pixels: NDArray[np.uint8], content: bytes, side: int) -> None:
 def decode_pixels(file: bytes, weights: bytes) -> NDArray[np.uint8]:
     """Return the pixels (height, width, 3), or (height, width) of a gray image."""
     (header, _, lossless), (tensors, config) = read_boxes(file), read_weights(weights)
+    check("exact.synthesis.patch.step" in tensors, "not an exact model of the main kind")
     networks = ExactNetworks(tensors, config.get("activation", "silu"), header["units"])
     decoded = decode_symbols(file, weights)
     columns = -(-header["width"] // header["tile"])

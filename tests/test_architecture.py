@@ -30,7 +30,7 @@ LAYERS = [
 NN_ORDER = [
     *("activations", "layers", "transforms", "entropy_models", "rounding"),
     *("ssimulacra2", "butteraugli", "distortions"),
-    *("autoencoder", "folding", "classic", "exact", "exact_layers", "inference"),
+    *("autoencoder", "folding", "classic", "exact", "exact_form", "exact_layers", "inference"),
     "inference_main",
     *("inference_classic", "architectures", "summary"),
 ]

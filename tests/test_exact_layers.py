@@ -18,14 +18,14 @@ from caecodec.codec.codec import Codec
 from caecodec.errors import ModelError
 from caecodec.nn import inference_main
 from caecodec.nn.autoencoder import MainAutoencoder
+from caecodec.nn.exact_form import exponential, interpolate
 from caecodec.nn.exact_layers import (
     PREFIX,
     ExactConv2d,
     ExactSpaceConv2d,
-    exponential,
-    interpolate,
     without_exact,
 )
+from caecodec.nn.layers import Conv2d
 from caecodec.train.export import export, export_exact
 from caecodec.train.thaw import thaw
 from caecodec.train.trainer import Budget, Trainer
@@ -141,6 +141,28 @@ def test_a_sum_beyond_what_float32_holds_is_refused_by_the_layers_name(
     codec = Codec(Weights(weights.config, tensors, {}))
     with pytest.raises(ModelError, match=rf"layer {name} has sums of up to"):
         codec.compress(IMAGE)
+
+
+def test_reduced_precision_is_refused_instead_of_other_pixels(
+    exported: tuple[Weights, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = Conv2d._conv_forward
+
+    def convolve(layer: Conv2d, x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        return exact(layer, x.bfloat16().float(), *rest)
+
+    monkeypatch.setattr(Conv2d, "_conv_forward", convolve)
+    with pytest.raises(ModelError, match="reduced precision"):
+        Codec(exported[0])
+
+
+def test_no_layer_in_space_is_one_that_winograds_algorithm_takes(
+    exported: tuple[Weights, float],
+) -> None:
+    networks = Codec(exported[0]).model.networks  # type: ignore[attr-defined]
+    layers = [module for module in networks.modules() if isinstance(module, ExactSpaceConv2d)]
+    assert layers
+    assert not any(layer._weights(None)[0].is_contiguous() for layer in layers)
 
 
 def test_a_missing_or_unknown_part_is_refused(exported: tuple[Weights, float]) -> None:

@@ -10,7 +10,9 @@ from caecodec.codec.codec import Codec
 from caecodec.config import MainConfig
 from caecodec.nn.entropy_models import ScaleHead
 from caecodec.nn.exact import IntegerScaleHead, export_scale_head, interpolate_offsets
+from caecodec.nn.exact_layers import is_exact
 from caecodec.weights import SHIPPED, shipped_path
+from caecodec.weights.storage import load_weights
 
 ENVIRONMENTS = {
     "one thread, the oldest instructions": {
@@ -30,9 +32,13 @@ ENVIRONMENTS = {
         "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
         **AVX512,
     },
+    "no oneDNN": {"PROBE_ONEDNN": "off"},
+    "float64, slabs of three positions": {"PROBE_SUMS": "float64", "PROBE_SLAB": "3"},
+    "part by part": {"PROBE_CROP": "77"},
 }
 """bench/exactness.py takes each setting alone."""
 MODELS = [TOY, *(shipped_path(name) for name in SHIPPED)]
+EXACT = {path.stem for path in MODELS if is_exact(load_weights(path).tensors)}
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +59,19 @@ def reference(paths: list[Path]) -> Probed:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_symbols_do_not_depend_on_threads_instruction_sets_or_arithmetic(
+def test_files_decode_to_the_same_whatever_the_threads_libraries_and_parts(
     paths: list[Path], reference: Probed, environment: str
 ) -> None:
     other = probe(paths, ENVIRONMENTS[environment])
     assert len(reference.crcs) == len(MODELS)
     assert other.crcs == reference.crcs
     for name, pixels in reference.pixels.items():
-        assert np.abs(other.pixels[name].astype(int) - pixels).max() <= 2
+        difference = np.abs(other.pixels[name].astype(int) - pixels).max()
+        assert difference <= (0 if name in EXACT else 2)
+
+
+def test_shipped_models_of_the_main_architecture_are_exact() -> None:
+    assert {"psnr", "visual"} <= EXACT
 
 
 @pytest.mark.slow

@@ -8,8 +8,10 @@ import sys
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
-from make_golden import GOLDEN, TOY, synthetic_image
+from make_golden import GOLDEN, TOY, drawn_image, synthetic_image
+from PIL import Image
 
 from caecodec.codec.codec import Codec
 from caecodec.weights import shipped_path
@@ -17,8 +19,9 @@ from caecodec.weights import shipped_path
 pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-READER = EXAMPLES / "read_cae.py"
-MAX_LINES = 39
+READER, PIXELS = EXAMPLES / "read_cae.py", EXAMPLES / "cae_pixels.py"
+MAX_LINES = {READER: 220, PIXELS: 230}
+"""Of those of the second reader; the other examples have 39 at most."""
 
 
 def run(name: str, *arguments: object) -> str:
@@ -32,7 +35,7 @@ def run(name: str, *arguments: object) -> str:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_short_and_listed(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= (220 if path == READER else MAX_LINES)
+    assert len(path.read_text().splitlines()) <= MAX_LINES.get(path, 39)
     assert f"`{path.name}`" in (EXAMPLES / "README.md").read_text()
 
 
@@ -74,6 +77,24 @@ def test_the_independent_reader_agrees_on_the_shipped_models(model: str, tmp_pat
     assert printed.endswith(f" CRC-32 {zlib.crc32(symbols):08x}\n")
 
 
-def test_the_independent_reader_needs_neither_torch_nor_caecodec() -> None:
-    imported = set(re.findall(r"^(?:import|from) (\w+)", READER.read_text(), re.MULTILINE))
-    assert imported - set(sys.stdlib_module_names) == {"constriction", "numpy"}
+@pytest.mark.parametrize("model", ["psnr", "visual"])
+def test_the_independent_reader_finds_the_pixels_of_the_shipped_models(
+    model: str, tmp_path: Path
+) -> None:
+    codec = Codec(model)
+    data = codec.compress(drawn_image(130, 70, 3), quality=45)
+    (tmp_path / "image.cae").write_bytes(data)
+    run("cae_pixels.py", tmp_path / "image.cae", shipped_path(model), tmp_path / "image.png")
+    with Image.open(tmp_path / "image.png") as image:
+        assert np.array_equal(image, codec.decompress(data))
+
+
+@pytest.mark.parametrize(
+    ("path", "needed"),
+    [(READER, {"constriction", "numpy"}), (PIXELS, {"PIL", "numpy", "read_cae"})],
+)
+def test_the_independent_reader_needs_neither_torch_nor_caecodec(
+    path: Path, needed: set[str]
+) -> None:
+    imported = set(re.findall(r"^(?:import|from) (\w+)", path.read_text(), re.MULTILINE))
+    assert imported - set(sys.stdlib_module_names) == needed

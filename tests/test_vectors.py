@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,13 +28,21 @@ from caecodec.format.lossless import LosslessBlocks, unpack_blocks
 from caecodec.format.tables import CODER_BITS, ESCAPE_BITS, CodingTables, coder_probabilities
 from caecodec.image.lossless import mask_of
 from caecodec.nn.exact import IntegerLayer, IntegerScaleHead
+from caecodec.nn.exact_form import Form, out_step
+from caecodec.nn.exact_layers import ExactConv2d, ExactSpaceConv2d
+from caecodec.nn.layers import Conv2d, QualityConv2d, SpaceConv2d
 
 TESTS = Path(__file__).parent
 VECTORS = TESTS / "vectors"
-READER = SimpleNamespace(**runpy.run_path(str(TESTS.parent / "examples" / "read_cae.py")))
+EXAMPLES = TESTS.parent / "examples"
+sys.path.append(str(EXAMPLES))
+READER, PIXELS = (
+    SimpleNamespace(**runpy.run_path(str(EXAMPLES / name)))
+    for name in ("read_cae.py", "cae_pixels.py")
+)
 READER_REFUSES = ("BadMagicError", "UnsupportedVersionError", "ChecksumMismatchError")
 """What the independent reader checks of a header."""
-FILES = ["headers", "boxes", "lossless", "grid", "tables", "payloads", "scale_head"]
+FILES = ["headers", "boxes", "lossless", "grid", "tables", "payloads", "scale_head", "exact_layers"]
 
 Vector = dict[str, Any]
 
@@ -283,6 +292,75 @@ def test_payloads_are_refused_with_the_error_of_the_vectors(vector: Vector) -> N
     with pytest.raises(errors.FormatError) as caught:
         decompression(vector).symbols(0)
     assert type(caught.value) is refusal(vector)
+
+
+def exact_layer(vector: Vector) -> ExactConv2d:
+    """Return the layer of a vector."""
+    name = vector["layer"]
+    tensors = {
+        key: torch.tensor(values, dtype=torch.float64) for key, values in vector["tensors"].items()
+    }
+    weight = tensors[f"{name}.weight"]
+    outputs, inputs = weight.shape[:2]
+    gain = tensors.get(f"{name}.gain.values")
+    layer: Conv2d | SpaceConv2d
+    if weight.shape[2] == 3:
+        layer = SpaceConv2d(outputs)
+    elif gain is not None:
+        layer = QualityConv2d(inputs, outputs, len(gain))
+    else:
+        layer = Conv2d(inputs, outputs, 1)
+    prefix = f"{name}."
+    layer.load_state_dict(
+        {
+            key.removeprefix(prefix): values.float()
+            for key, values in tensors.items()
+            if key.startswith(prefix)
+        }
+    )
+    steps = {
+        key.removeprefix("exact.").removesuffix(".step"): values.float().numpy()
+        for key, values in tensors.items()
+        if key.endswith(".step")
+    }
+    kind = ExactSpaceConv2d if isinstance(layer, SpaceConv2d) else ExactConv2d
+    shift = tensors[f"exact.{name}.shift"].numpy().astype(np.int8)
+    return kind(
+        layer,
+        Form(steps[name], shift),
+        name=name,
+        activation=vector["activation"],
+        out_step=out_step(name, steps),
+    )
+
+
+@each("exact_layers")
+def test_exact_layers_give_the_values_of_the_vectors(vector: Vector) -> None:
+    layer = exact_layer(vector)
+    quality = torch.tensor([vector["units"] / 100])
+    x = torch.tensor([vector["x"]])
+    with torch.inference_mode():
+        weight, bias = layer._weights(quality)
+        rounded = layer._received(x.clone())
+        found = layer(x) if isinstance(layer, ExactSpaceConv2d) else layer(x, quality)
+    scale = 2.0 ** torch.tensor(vector["tensors"][f"exact.{vector['layer']}.shift"])
+    assert torch.equal(weight * scale[:, None, None, None], torch.tensor(vector["W"]).float())
+    assert torch.equal(bias * scale, torch.tensor(vector["B"]).float())
+    assert rounded[0].tolist() == vector["a"]
+    assert found[0].tolist() == vector["y"]
+
+
+@each("exact_layers")
+def test_the_second_readers_layers_give_the_values_of_the_vectors(vector: Vector) -> None:
+    name = vector["layer"]
+    types = {"step": np.float32, "shift": np.int8}
+    tensors = {
+        key: np.array(values, types.get(key.rpartition(".")[2], np.float16))
+        for key, values in vector["tensors"].items()
+    }
+    networks = PIXELS.ExactNetworks(tensors, vector["activation"], vector["units"])
+    found = networks.convolve(name, np.array(vector["x"], np.float32))
+    assert found.tolist() == vector["y"]
 
 
 @each("scale_head")

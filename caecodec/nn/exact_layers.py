@@ -9,7 +9,7 @@ at a time, and so is the same everywhere, too. FORMAT.md section 7.7.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,63 +17,39 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from caecodec.config import MAX_QUALITY
 from caecodec.errors import ModelError
 from caecodec.format.constants import QUALITY_UNIT
 from caecodec.nn.activations import UNITS, activate_exactly_
 from caecodec.nn.autoencoder import MainAutoencoder
-from caecodec.nn.layers import (
-    Block,
-    QualityConv2d,
-    QualityTable,
-    SpaceConv2d,
-    bias_of,
-    convolve,
+from caecodec.nn.exact_form import (
+    GIVEN_STEPS,
+    HALF,
+    MAX_SHIFT,
+    SUM_BOUND,
+    WIDE,
+    Array,
+    Form,
+    exponential,
+    in_steps,
+    interpolate,
+    largest_sums,
+    levels_of,
+    out_step,
+    table_values,
+    weight_and_bias,
 )
+from caecodec.nn.layers import Block, Conv2d, QualityConv2d, QualityTable, SpaceConv2d, convolve
 
 PREFIX = "exact."
 """What the names of the tensors that only exact models have start with."""
-LEVELS = 1023
-"""Largest magnitude of a rounded input: weights have as many bits again, of the 24 that sums have,
-less those that sums over channels take."""
-SPACE_LEVELS = 8191
-"""The same where a sum is over nine positions alone."""
-WIDE_LEVELS = 16383
-"""The same where inputs are split into two halves."""
-HALF = 128.0
-"""What the upper half of an input is a multiple of."""
-WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
-"""The layers of the path from latents to pixels, which carries the image itself."""
 ACTIVATED = ("mix_space", "contract")
 """The layers of a block that take activations."""
-GIVEN_STEPS = "mix_out"
-"""The layer of a block that is given its own steps: the one before it, in space, scales to them."""
 IN_PLACE = (*ACTIVATED, GIVEN_STEPS)
 """The layers of a block whose inputs nothing else needs."""
 VALUES_AT_ONCE = 2**18
 """Inputs that are activated and rounded at a time, so that they stay in cache."""
-MAX_SHIFT = 40
-"""Most fractional bits of an output."""
-SUM_BOUND = 2**24
-"""What every sum of products stays below."""
 
-_SQUARINGS = 10
-_TERMS = 9
-
-Array = NDArray[np.float64]
 Tensors = TypeVar("Tensors")
-
-
-class Form(NamedTuple):
-    """How finely a layer rounds.
-
-    Attributes:
-        step: float32 (in,), what a unit of each rounded input is worth.
-        shift: int8 (out,), fractional bits of each output.
-    """
-
-    step: NDArray[Any]
-    shift: NDArray[Any]
 
 
 class ExactConv2d(nn.Module):
@@ -182,7 +158,11 @@ class ExactConv2d(nn.Module):
 
 
 class ExactSpaceConv2d(ExactConv2d):
-    """The same of a block's convolution in space."""
+    """The same of a block's convolution in space.
+
+    Its weight is not contiguous: where weight and features are, torch may use Winograd's algorithm
+    on other processors than x86, whose sums are not these.
+    """
 
     def forward(self, x: Tensor, padding: tuple[int, int] = (1, 1)) -> Tensor:  # type: ignore[override]
         """Convolve: (1, C, h, w) -> (1, C, h', w'), with zeros around it as `padding` says."""
@@ -192,6 +172,10 @@ class ExactSpaceConv2d(ExactConv2d):
         return functional.conv2d(
             self._received(x), weight, bias, padding=padding, groups=self.layer.groups
         )
+
+    def _rounded(self, units: int) -> tuple[Tensor, Tensor]:
+        weight, bias = super()._rounded(units)
+        return functional.pad(weight, (0, 1))[..., :-1], bias
 
 
 class ExactTable(nn.Module):
@@ -206,7 +190,7 @@ class ExactTable(nn.Module):
         """Return the factors (1, C, 1, 1) at a quality (1,)."""
         if torch.is_grad_enabled():
             return self.table.factors(quality)
-        factors = exponential(interpolate(_values(self.table), _units(quality)))
+        factors = exponential(interpolate(table_values(self.table), _units(quality)))
         return torch.from_numpy(factors.astype(np.float32))[None, :, None, None]
 
 
@@ -224,8 +208,9 @@ def make_exact(networks: MainAutoencoder, tensors: Mapping[str, NDArray[Any]]) -
     """Put exact layers in the place of those that the tensors name, in place.
 
     Raises:
-        ModelError: a tensor is missing, unknown, or of the wrong shape.
+        ModelError: a tensor is missing, unknown, or of the wrong shape, or sums are not exact here.
     """
+    check_sums()
     forms: dict[str, Form] = {}
     layers = dict(exact_layers(networks))
     for name in layers:
@@ -263,67 +248,24 @@ def exact_layers(networks: MainAutoencoder) -> Iterator[tuple[str, nn.Conv2d]]:
             yield name, module
 
 
-def weight_and_bias(layer: nn.Conv2d, units: int) -> tuple[Array, Array]:
-    """Return the weights of a layer at a quality in hundredths."""
-    weight, bias = layer.weight.detach().double().numpy(), bias_of(layer).detach().double().numpy()
-    if isinstance(layer, QualityConv2d):
-        gain = exponential(interpolate(_values(layer.gain), units))
-        weight = weight * gain[:, None, None, None]
-        bias = bias * gain + interpolate(_values(layer.shift), units)
-    return weight, bias
+@torch.inference_mode()
+def check_sums() -> None:
+    """Convolve integers whose sums need all of float32's 24 bits.
 
-
-def out_step(name: str, steps: Mapping[str, NDArray[Any]]) -> Array:
-    """Return what a unit of each output of a layer is worth, given the steps of all layers."""
-    block, _, last = name.rpartition(".")
-    following = steps[f"{block}.{GIVEN_STEPS}"] if last == "mix_space" else np.ones(1)
-    return following.astype(np.float64)
-
-
-def in_steps(weight: Array, bias: Array, step: Array, out_step: Array) -> tuple[Array, Array]:
-    """Return weight and bias for inputs in steps (in,) and outputs in steps (out,) or (1,)."""
-    depthwise = weight.shape[1] < len(step)
-    weight = weight * (step[:, None, None, None] if depthwise else step[:, None, None])
-    return weight / out_step[:, None, None, None], bias / out_step
-
-
-def levels_of(name: str, layer: nn.Conv2d) -> int:
-    """Return the largest magnitude of what a layer rounds its inputs to."""
-    if name in WIDE:
-        return WIDE_LEVELS
-    return SPACE_LEVELS if layer.groups > 1 else LEVELS
-
-
-def largest_sums(name: str, layer: nn.Conv2d, weight: Array, bias: Array) -> Array:
-    """Return the largest magnitude that a sum of each output may reach, in its units (out,)."""
-    sizes, offsets = np.abs(weight).sum((1, 2, 3)), np.abs(bias)
-    if name in WIDE:  # the sum of the upper halves is in units of HALF
-        return sizes * HALF + offsets / HALF
-    return sizes * levels_of(name, layer) + offsets
-
-
-def interpolate(values: Array, units: int) -> Array:
-    """Return a table's row at a quality in hundredths: of (A, C), linear between rows, (C,)."""
-    span = int(MAX_QUALITY) * QUALITY_UNIT
-    position = units * (len(values) - 1)
-    low = min(position // span, len(values) - 2)
-    part = position - span * low
-    return (values[low] * (span - part) + values[low + 1] * part) / span
-
-
-def exponential(values: Array) -> Array:
-    """Return e to the power of values, by products and sums alone."""
-    part = values / 2**_SQUARINGS
-    result = np.ones_like(part)
-    for term in range(_TERMS, 0, -1):
-        result = result * part / term + 1
-    for _ in range(_SQUARINGS):
-        result = result * result
-    return result
-
-
-def _values(table: QualityTable) -> Array:
-    return table.values.detach().double().numpy()
+    Raises:
+        ModelError: torch uses fewer bits, as it can be told to.
+    """
+    x = torch.arange(-512.0, 512.0).reshape(1, 64, 4, 4)
+    layer = Conv2d(64, 2, 1)
+    weight = (torch.arange(128.0) * 37 % 257 - 128).reshape(2, 64, 1, 1)
+    found = layer._conv_forward(x, weight, None)  # noqa: SLF001 - as exact layers convolve
+    expected = weight[..., 0, 0].double() @ x[0].flatten(1).double()
+    if not torch.equal(found[0].flatten(1).double(), expected):
+        raise ModelError(
+            "torch computes convolutions with reduced precision here, which would change pixels:"
+            " leave DNNL_DEFAULT_FPMATH_MODE and torch.backends.mkldnn.conv.fp32_precision as they"
+            " are by default"
+        )
 
 
 def _units(quality: Tensor) -> int:

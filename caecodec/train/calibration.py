@@ -13,18 +13,17 @@ from torch import Tensor, nn
 from caecodec.config import MAX_QUALITY
 from caecodec.errors import ModelError
 from caecodec.format.constants import QUALITY_UNIT
-from caecodec.nn.exact_layers import (
+from caecodec.nn.exact_form import (
     MAX_SHIFT,
-    PREFIX,
     SUM_BOUND,
     WIDE,
-    exact_layers,
     in_steps,
     largest_sums,
     levels_of,
     out_step,
     weight_and_bias,
 )
+from caecodec.nn.exact_layers import PREFIX, exact_layers
 from caecodec.nn.inference_main import FrozenMain
 
 MARGIN = 1.25

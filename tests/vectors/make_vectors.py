@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from exact_layers import layers
 from PIL import Image
 from plain import (
     ESCAPE_VALUES,
@@ -341,6 +342,7 @@ FILES = {
     "payloads": payloads,
     "scale_head": scale_heads,
     "grid": grids,
+    "exact_layers": layers,
 }
 
 
