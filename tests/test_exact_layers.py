@@ -26,7 +26,7 @@ from caecodec.nn.exact_layers import (
     without_exact,
 )
 from caecodec.nn.layers import Conv2d
-from caecodec.train.export import export, export_exact
+from caecodec.train.export import ExactReport, export, export_exact
 from caecodec.train.thaw import thaw
 from caecodec.train.trainer import Budget, Trainer
 from caecodec.weights.storage import Weights, load_weights
@@ -43,8 +43,8 @@ def exported(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     plain_weights: Weights,
-) -> tuple[Weights, float]:
-    """An exact toy model, and what it costs in dB."""
+) -> tuple[Weights, ExactReport]:
+    """An exact toy model, and what it costs."""
     folder = tmp_path_factory.mktemp("exact")
     config = dataclasses.replace(LEAN, activation=request.param, decoder_wide=1)
     settings = dataclasses.replace(SETTINGS, vector_learning_rate=0.05)
@@ -55,8 +55,8 @@ def exported(
     trainer.run(Budget(steps=8))
     out = folder / "exact.safetensors"
     export(path, toy_images(), out, num_crops=8)
-    lost = export_exact(load_weights(out), toy_images(), out, num_crops=8)
-    return load_weights(out), lost
+    cost = export_exact(load_weights(out), toy_images(), out, num_crops=8)
+    return load_weights(out), cost
 
 
 def pixels(codec: Codec, data: bytes) -> np.ndarray:
@@ -64,10 +64,11 @@ def pixels(codec: Codec, data: bytes) -> np.ndarray:
 
 
 def test_an_exact_model_is_near_the_one_that_was_trained(
-    exported: tuple[Weights, float],
+    exported: tuple[Weights, ExactReport],
 ) -> None:
-    weights, lost = exported
-    assert abs(lost) < 0.1
+    weights, cost = exported
+    assert abs(cost.lost_psnr) < 0.1
+    assert abs(cost.rate_percent) < 1
     plain = Codec(Weights(weights.config, without_exact(weights.tensors), {}))
     data = plain.compress(IMAGE, quality=60)
     levels = np.asarray(plain.decompress(data), dtype=int)
@@ -78,7 +79,7 @@ def test_an_exact_model_is_near_the_one_that_was_trained(
 
 @pytest.mark.parametrize("quality", [0, 37.5, 100])
 def test_pixels_do_not_depend_on_threads_library_or_parts(
-    exported: tuple[Weights, float], quality: float, monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Weights, ExactReport], quality: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec = Codec(exported[0])
     data = codec.compress(IMAGE, quality=quality)
@@ -101,7 +102,7 @@ def test_pixels_do_not_depend_on_threads_library_or_parts(
     assert np.array_equal(part, expected[21:81, 33:103])
 
 
-def test_sums_are_those_of_integers(exported: tuple[Weights, float]) -> None:
+def test_sums_are_those_of_integers(exported: tuple[Weights, ExactReport]) -> None:
     networks = Codec(exported[0]).model.networks  # type: ignore[attr-defined]
     layers = [module for module in networks.modules() if isinstance(module, ExactConv2d)]
     assert len(layers) * 2 == sum(name.startswith(PREFIX) for name in exported[0].tensors)
@@ -132,7 +133,7 @@ def test_sums_are_those_of_integers(exported: tuple[Weights, float]) -> None:
 
 
 def test_a_sum_beyond_what_float32_holds_is_refused_by_the_layers_name(
-    exported: tuple[Weights, float],
+    exported: tuple[Weights, ExactReport],
 ) -> None:
     weights = exported[0]
     name = "mean_context.leave"
@@ -144,7 +145,7 @@ def test_a_sum_beyond_what_float32_holds_is_refused_by_the_layers_name(
 
 
 def test_reduced_precision_is_refused_instead_of_other_pixels(
-    exported: tuple[Weights, float], monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Weights, ExactReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = Conv2d._conv_forward
 
@@ -157,7 +158,7 @@ def test_reduced_precision_is_refused_instead_of_other_pixels(
 
 
 def test_no_layer_in_space_is_one_that_winograds_algorithm_takes(
-    exported: tuple[Weights, float],
+    exported: tuple[Weights, ExactReport],
 ) -> None:
     networks = Codec(exported[0]).model.networks  # type: ignore[attr-defined]
     layers = [module for module in networks.modules() if isinstance(module, ExactSpaceConv2d)]
@@ -165,7 +166,7 @@ def test_no_layer_in_space_is_one_that_winograds_algorithm_takes(
     assert not any(layer._weights(None)[0].is_contiguous() for layer in layers)
 
 
-def test_a_missing_or_unknown_part_is_refused(exported: tuple[Weights, float]) -> None:
+def test_a_missing_or_unknown_part_is_refused(exported: tuple[Weights, ExactReport]) -> None:
     weights = exported[0]
     name = f"{PREFIX}synthesis.patch.step"
     missing = {other: values for other, values in weights.tensors.items() if other != name}
@@ -180,7 +181,7 @@ def test_a_missing_or_unknown_part_is_refused(exported: tuple[Weights, float]) -
 
 
 def test_training_goes_on_from_the_floats_of_an_exact_model(
-    exported: tuple[Weights, float],
+    exported: tuple[Weights, ExactReport],
 ) -> None:
     weights = exported[0]
     model = MainAutoencoder(weights.config)  # type: ignore[arg-type]
@@ -192,7 +193,7 @@ def test_training_goes_on_from_the_floats_of_an_exact_model(
 @pytest.mark.parametrize("quality", [0, 62.5, 100])
 @pytest.mark.parametrize("kind", ["color", "gray", "drawn"])
 def test_the_second_reader_finds_the_same_pixels(
-    exported: tuple[Weights, float], quality: float, kind: str
+    exported: tuple[Weights, ExactReport], quality: float, kind: str
 ) -> None:
     weights = exported[0]
     images = {"color": IMAGE, "gray": IMAGE[..., 0], "drawn": drawn_image(150, 110, 5)}

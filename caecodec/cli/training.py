@@ -116,8 +116,11 @@ def export_weights(
     if exact:
         weights = find_weights(source)
         images = load_images(dataset, color=_color_of(weights.config))
-        lost = export_exact(weights, images, out)
-        print_line(f"wrote {out}: exact, at a cost of {lost:.3f} dB")
+        cost = export_exact(weights, images, out)
+        print_line(
+            f"wrote {out}: exact, at a cost of {cost.lost_psnr:.3f} dB and"
+            f" {cost.rate_percent:.2f} % more bits"
+        )
 
 
 def _color_of(config: AnyConfig) -> str:

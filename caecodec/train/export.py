@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -68,6 +69,18 @@ class ExportReport:
         return 100 * (self.coded_bpp / self.float_bpp - 1)
 
 
+class ExactReport(NamedTuple):
+    """What exactness costs, over crops by which layers were not calibrated.
+
+    Attributes:
+        lost_psnr: dB, the mean over images and qualities.
+        rate_percent: how many more bits.
+    """
+
+    lost_psnr: float
+    rate_percent: float
+
+
 @torch.no_grad()
 def export(
     checkpoint_path: Path,
@@ -127,7 +140,7 @@ def export(
 @torch.inference_mode()
 def export_exact(
     weights: Weights, images: list[Tensor], out: Path, *, num_crops: int = NUM_SEEN
-) -> float:
+) -> ExactReport:
     """Write a model as one whose pixels are the same on every machine. FORMAT.md section 7.7.
 
     Args:
@@ -135,9 +148,6 @@ def export_exact(
         images: training images uint8 (C, H, W); its layers are calibrated by crops of them.
         out: the .safetensors file to write.
         num_crops: how many.
-
-    Returns:
-        dB that the model is further from other crops than it was.
 
     Raises:
         ConfigError: a classic model, which has no such form.
@@ -152,7 +162,7 @@ def export_exact(
     crops = Crops(images, size, device=torch.device("cpu"), seed=0)
     tensors = tensors | calibrate(plain, [crops.batch(1) for _ in range(num_crops)])
     save_weights(Weights(config, tensors, weights.training), out)
-    return _lost_psnr(plain, build_model(config, tensors), crops, num_crops // 4)
+    return _compare(plain, build_model(config, tensors), weights.tables(), crops, num_crops // 4)
 
 
 def _move_midway(model: Autoencoder, start: Weights) -> None:
@@ -244,18 +254,22 @@ def _report(
     return ExportReport(float_bits / pixels, coded_bits / pixels)
 
 
-def _lost_psnr(plain: FrozenModel, exact: FrozenModel, crops: Crops, count: int) -> float:
-    """Return the mean loss of PSNR, in dB."""
-    losses = []
+def _compare(
+    plain: FrozenModel, exact: FrozenModel, tables: CodingTables, crops: Crops, count: int
+) -> ExactReport:
+    losses, rates = [], []
     for number in range(count):
         x = crops.batch(1)
-        errors = []
+        errors, bits = [], []
         for frozen in (plain, exact):
             model = frozen.at(_units(MAX_QUALITY * (number + 0.5) / count))
-            y_hat = model.quantize(model.latent(frozen.stem(x))).y_hat
+            latent = model.latent(frozen.stem(x))
+            symbols, y_hat = model.quantize(latent)
             errors.append((model.synthesize(y_hat).clamp(0, 1) - x).square().mean().item())
+            bits.append(tables.bits(_flat(symbols), _flat(latent.indexes)))
         losses.append(10 * math.log10(errors[1] / errors[0]))
-    return sum(losses) / len(losses)
+        rates.append(100 * (bits[1] / bits[0] - 1))
+    return ExactReport(statistics.mean(losses), statistics.mean(rates))
 
 
 def _flat(values: Tensor) -> NDArray[np.int32]:
