@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from caecodec.errors import ModelError
 from caecodec.format.constants import QUALITY_UNIT
-from caecodec.nn.activations import UNITS, activate_exactly_
+from caecodec.nn.activations import UNITS, activate_exactly_, scratch_for
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.exact_form import (
     GIVEN_STEPS,
@@ -109,9 +109,11 @@ class ExactConv2d(nn.Module):
         """Return inputs rounded to whole steps, in place where nobody else needs them."""
         out = x if self._in_place else torch.empty_like(x)
         height = max(1, VALUES_AT_ONCE // (x.shape[1] * x.shape[-1]))
-        for rows, own in zip(torch.split(x, height, -2), torch.split(out, height, -2), strict=True):
+        parts = torch.split(x, height, -2)
+        scratch = scratch_for(parts[0]) if self._activation else []
+        for rows, own in zip(parts, torch.split(out, height, -2), strict=True):
             if self._activation:
-                activate_exactly_(rows, self._activation)
+                activate_exactly_(rows, self._activation, scratch)
             if self._scale is not None:
                 torch.mul(rows, self._scale, out=own)
             own.round_().clamp_(-self.levels, self.levels)
