@@ -108,8 +108,10 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     yield "MODEL_CARD.md", CURVE, curves
     yield "bench/results/classic.md", BESIDE, [_beside(one) for one in (kodak, valid)]
     yield "bench/results/ablations.md", LIMITS, [_limits(limits["by_quality"])]
-    psnr, visual = (RESULTS / "training" / f"{name}.valid.csv" for name in ("psnr", "visual"))
-    yield "bench/results/training/psnr.md", TRAINING, [_training(psnr)]
+    psnr, lean, visual = (
+        RESULTS / "training" / f"{name}.valid.csv" for name in ("psnr", "psnr.lean-stage", "visual")
+    )
+    yield "bench/results/training/psnr.md", TRAINING, [_training(psnr), _training(lean)]
     yield "MODEL_CARD.md", TRAINING, [_training(visual)]
     yield "docs/benchmarks.md", EFFORT, [_efforts()]
     yield "bench/results/reliability.md", REAL_FILES, [_real_files()]
