@@ -102,21 +102,22 @@ def export_weights(
     Raises:
         ConfigError: a model with nothing to do.
     """
-    if source.endswith(CHECKPOINT_SUFFIX):
-        checkpoint = Path(source)
-        model_config = model_config_from(load_checkpoint(checkpoint).model_config)
-        start = find_weights(midway) if midway else None
-        images = load_images(dataset, color=_color_of(model_config))
-        _export(checkpoint, images, out, start=start)
-        source = str(out)
-    elif midway or not exact:
+    is_checkpoint = source.endswith(CHECKPOINT_SUFFIX)
+    if not is_checkpoint and (midway or not exact):
         raise ConfigError(
             f"{source} is no checkpoint ({CHECKPOINT_SUFFIX}): a model can only be made --exact"
         )
+    if is_checkpoint:
+        config = model_config_from(load_checkpoint(Path(source)).model_config)
+    else:
+        config = find_weights(source).config
+    images = load_images(dataset, color=_color_of(config))
+    if is_checkpoint:
+        start = find_weights(midway) if midway else None
+        _export(Path(source), images, out, start=start)
+        source = str(out)
     if exact:
-        weights = find_weights(source)
-        images = load_images(dataset, color=_color_of(weights.config))
-        cost = export_exact(weights, images, out)
+        cost = export_exact(find_weights(source), images, out)
         print_line(
             f"wrote {out}: exact, at a cost of {cost.lost_psnr:.3f} dB and"
             f" {cost.rate_percent:.2f} % more bits"

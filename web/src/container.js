@@ -1,5 +1,5 @@
 /** The bytes of a file: header, boxes and the grid of tiles. FORMAT.md sections 3 to 5. */
-import { CodecError, check } from './errors.js';
+import { check } from './errors.js';
 
 const MAGIC = [0x89, 0x43, 0x41, 0x45, 0x0d, 0x0a, 0x1a, 0x0a];
 const HEADER_BYTES = 30;
@@ -131,5 +131,3 @@ export function readLossless(content, { row, column }, tile) {
   check(mask.includes(true) && !bits.slice(count).includes(true), 'FormatError', 'the mask of lossless blocks is not one');
   return { side, columns, mask, image: content.subarray(1 + bytes.length) };
 }
-
-export { CodecError };
