@@ -6,30 +6,36 @@ import dataclasses
 import math
 import runpy
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from make_golden import GOLDEN, SETTINGS, drawn_image, synthetic_image
+from PIL import Image
 from toys import LEAN, toy_images
+from typer.testing import CliRunner
 
+from caecodec.cli.app import app
 from caecodec.codec.codec import Codec
 from caecodec.errors import ModelError
 from caecodec.nn import inference_main
 from caecodec.nn.autoencoder import MainAutoencoder
-from caecodec.nn.exact_form import exponential, interpolate
+from caecodec.nn.exact_form import Form, exponential, interpolate
 from caecodec.nn.exact_layers import (
     PREFIX,
     ExactConv2d,
     ExactSpaceConv2d,
+    is_exact,
     without_exact,
 )
 from caecodec.nn.layers import Conv2d
 from caecodec.train.export import ExactReport, export, export_exact
 from caecodec.train.thaw import thaw
 from caecodec.train.trainer import Budget, Trainer
-from caecodec.weights.storage import Weights, load_weights
+from caecodec.train.weight_rounding import round_weights
+from caecodec.weights.storage import Weights, load_weights, save_weights
 
 pytestmark = pytest.mark.slow
 EXAMPLES = GOLDEN.parents[1] / "examples"
@@ -75,6 +81,37 @@ def test_an_exact_model_is_near_the_one_that_was_trained(
     exact = Codec(weights)
     own = np.asarray(exact.decompress(exact.compress(IMAGE, quality=60)), dtype=int)
     assert np.abs(own - levels).mean() < 1
+
+
+def test_the_command_makes_a_model_exact_and_says_what_it_costs(
+    exported: tuple[Weights, ExactReport], tmp_path: Path
+) -> None:
+    weights = exported[0]
+    plain, out, images = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "images"))
+    save_weights(Weights(weights.config, without_exact(weights.tensors), {}), plain)
+    images.mkdir()
+    for seed in range(3):
+        Image.fromarray(synthetic_image(48, 48, seed)).save(images / f"{seed}.png")
+    arguments = ["export", plain, images, "--out", out, "--exact"]
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    assert "exact, at a cost of" in done.output
+    assert is_exact(load_weights(out).tensors)
+
+
+def test_weights_rounded_in_turn_make_up_for_each_other() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(40, 500))
+    x[20:] = x[:20] + 0.3 * random.normal(size=(20, 500)) + 0.5
+    weight = random.normal(size=(8, 40))
+    form = Form(np.full(40, 0.01, np.float32), np.full(8, 10, np.int8))
+    stored = round_weights(weight, form, x @ x.T)
+    steps = np.float64(np.float32(0.01)) * 2**10
+    numerators = stored.astype(np.float64) * steps
+    assert np.abs(numerators - np.rint(numerators)).max() < 0.05  # of what readers round
+    read, nearest = np.rint(numerators) / steps, np.rint(weight * steps) / steps
+    assert not np.array_equal(read, nearest)
+    assert np.square((read - weight) @ x).mean() < 0.7 * np.square((nearest - weight) @ x).mean()
 
 
 @pytest.mark.parametrize("quality", [0, 37.5, 100])

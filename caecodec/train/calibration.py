@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from caecodec.nn.exact_form import (
     MAX_SHIFT,
     SUM_BOUND,
     WIDE,
+    Form,
     in_steps,
     largest_sums,
     levels_of,
@@ -25,8 +26,10 @@ from caecodec.nn.exact_form import (
 )
 from caecodec.nn.exact_layers import PREFIX, exact_layers
 from caecodec.nn.inference_main import FrozenMain
+from caecodec.nn.layers import QualityConv2d
+from caecodec.train.weight_rounding import round_weights
 
-MARGIN = 1.25
+MARGIN = 1.1
 """What inputs may reach, relative to the largest that calibration saw."""
 WIDE_MARGIN = 4.0
 """The same where inputs are split into two halves: beyond it, the image itself would suffer."""
@@ -38,9 +41,21 @@ ROOM = 0.99
 Array = NDArray[Any]
 
 
+class Seen(NamedTuple):
+    """What calibration saw of the inputs of layers, by name.
+
+    Attributes:
+        ranges: (in,), the largest magnitude of each.
+        moments: (in, in), sums of their products, for layers whose weights are rounded in turn.
+    """
+
+    ranges: dict[str, Array]
+    moments: dict[str, Array]
+
+
 @torch.inference_mode()
 def calibrate(model: FrozenMain, crops: Iterable[Tensor]) -> dict[str, Array]:
-    """Return the tensors that make a model exact. FORMAT.md section 7.7.
+    """Return the tensors that make a model exact, and those that change. FORMAT.md section 7.7.
 
     Args:
         model: as trained, with all its branches.
@@ -51,32 +66,42 @@ def calibrate(model: FrozenMain, crops: Iterable[Tensor]) -> dict[str, Array]:
         ModelError: a layer whose sums float32 cannot hold exactly.
     """
     layers = dict(exact_layers(model.networks))
-    ranges = _ranges(model, layers, list(crops))
+    seen = _look(model, layers, list(crops))
     anchors = model.config.quality_anchors
     qualities = [
         round(MAX_QUALITY * QUALITY_UNIT * anchor / (anchors - 1)) for anchor in range(anchors)
     ]
     steps = {
-        name: (_lifted(ranges[name]) * _margin(name) / levels_of(name, layer)).astype(np.float32)
+        name: (_lifted(seen.ranges[name]) * _margin(name) / levels_of(name, layer)).astype(
+            np.float32
+        )
         for name, layer in layers.items()
     }
     made = {}
     for name, layer in layers.items():
-        made[f"{PREFIX}{name}.step"] = steps[name]
-        made[f"{PREFIX}{name}.shift"] = _shifts(name, layer, steps, qualities)
+        form = Form(steps[name], _shifts(name, layer, steps, qualities))
+        made[f"{PREFIX}{name}.step"], made[f"{PREFIX}{name}.shift"] = form
+        if name in seen.moments:
+            made[f"{name}.weight"] = _rounded(name, layer, form, seen.moments[name])
     return made
 
 
-def _ranges(
-    model: FrozenMain, layers: Mapping[str, nn.Conv2d], crops: list[Tensor]
-) -> dict[str, Array]:
-    """Return the largest magnitude of each input of each layer, (in,)."""
-    found = {name: np.zeros(layer.in_channels) for name, layer in layers.items()}
+def _look(model: FrozenMain, layers: Mapping[str, nn.Conv2d], crops: list[Tensor]) -> Seen:
+    """Run a model and return what its layers were given."""
+    sizes = {name: layer.in_channels for name, layer in layers.items()}
+    ranges = {name: np.zeros(size) for name, size in sizes.items()}
+    moments = {
+        name: np.zeros((sizes[name], sizes[name]))
+        for name, layer in layers.items()
+        if _is_rounded_in_turn(name, layer)
+    }
 
     def watch(name: str) -> Any:
         def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-            largest = given[0].abs().amax((0, 2, 3)).double().numpy()
-            np.maximum(found[name], largest, out=found[name])
+            x = given[0].transpose(0, 1).flatten(1)
+            np.maximum(ranges[name], x.abs().amax(1).double().numpy(), out=ranges[name])
+            if name in moments:
+                moments[name] += (x @ x.T).double().numpy()
 
         return look
 
@@ -90,7 +115,22 @@ def _ranges(
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return Seen(ranges, moments)
+
+
+def _is_rounded_in_turn(name: str, layer: nn.Conv2d) -> bool:
+    """Return whether float16 holds what a layer multiplies by, the same at every quality."""
+    return name not in WIDE and layer.groups == 1 and not isinstance(layer, QualityConv2d)
+
+
+def _rounded(name: str, layer: nn.Conv2d, form: Form, moments: Array) -> Array:
+    """Return the weights to store; an output whose sums would become too large keeps its own."""
+    weight, bias = weight_and_bias(layer, 0)
+    stored = round_weights(weight[..., 0, 0], form, moments).reshape(weight.shape)
+    read = stored.astype(np.float64) * form.step.astype(np.float64)[:, None, None]
+    sums = largest_sums(name, layer, read, bias) * 2.0 ** form.shift.astype(np.int64)
+    fits = sums < (1 + ROOM) / 2 * SUM_BOUND
+    return np.where(fits[:, None, None, None], stored, weight).astype(np.float16)
 
 
 def _margin(name: str) -> float:
