@@ -11,9 +11,9 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, number) => {
   return number;
 });
 
-/** Return the CRC-32 of bytes. */
-export function crc32(bytes) {
-  let crc = 0xffffffff;
+/** Return the CRC-32 of bytes, those before it counted too. */
+export function crc32(bytes, before = 0) {
+  let crc = ~before;
   for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
   return ~crc >>> 0;
 }

@@ -2,7 +2,10 @@
 import { crc32, readFile, readHeader, readLossless, tilesOf } from './container.js';
 import { CodecError, check } from './errors.js';
 import { Kernels } from './kernels.js';
-import { Networks } from './networks.js';
+import { Layers, stride } from './layers.js';
+import { Means } from './means.js';
+import { SymbolDecoder } from './symbols.js';
+import { Synthesis } from './synthesis.js';
 import { Weights, loadWeights } from './weights.js';
 
 export { CodecError, Weights, loadWeights, readHeader };
@@ -19,7 +22,7 @@ export class Decoder {
   }
 
   constructor(weights, kernels) {
-    Object.assign(this, { weights, kernels, base: kernels.top, networks: undefined });
+    Object.assign(this, { weights, kernels, base: kernels.top, units: undefined });
   }
 
   /**
@@ -29,20 +32,19 @@ export class Decoder {
    */
   decode(bytes, { maxPixels } = {}) {
     const { kernels, weights } = this;
-    const { file, networks } = this.#open(bytes, maxPixels);
+    const file = this.#open(bytes, maxPixels);
     const { header } = file;
+    const isWhole = !file.alpha && file.tiles.every(({ lossless }) => !lossless);
+    check(isWhole, 'UnsupportedVersionError', 'files with alpha or lossless blocks are not decoded here yet');
+    this.#prepare();
     const data = new Uint8ClampedArray(4 * header.width * header.height);
     const height = Math.ceil(header.height / 16);
     const width = Math.ceil(header.width / 16);
-    const isWhole = !file.alpha && file.tiles.every(({ lossless }) => !lossless);
-    check(isWhole, 'UnsupportedVersionError', 'files with alpha or lossless blocks are not decoded here yet');
-    networks.preparePixels();
     kernels.within(() => {
-      const size = 4 * Math.ceil(weights.config.latent_channels / 4);
-      const yHat = kernels.reserve(4 * height * width * size);
-      kernels.view(Float32Array, yHat, height * width * size).fill(0);
-      tilesOf(header).forEach((place, number) => this.#tile(networks, file, number, place, { yHat, width, size }));
-      networks.synthesize(yHat, height, width, header.mode < 3, (levels, row, rows) => {
+      const size = stride(weights.config.latent_channels);
+      const yHat = this.#zeros(height * width * size);
+      tilesOf(header).forEach((place, number) => this.#tile(file, number, place, { yHat, width, size }));
+      this.synthesis.paint(yHat, height, width, header.mode < 3, (levels, row, rows) => {
         const kept = Math.min(rows, header.height - row);
         for (let i = 0; i < kept; i++)
           data.set(levels.subarray(64 * width * i, 64 * width * i + 4 * header.width), 4 * header.width * (row + i));
@@ -53,10 +55,10 @@ export class Decoder {
 
   /** Return the symbols of every tile as z and y, for tests of conformance. */
   symbols(bytes) {
-    const { file, networks } = this.#open(bytes);
+    const file = this.#open(bytes);
     return tilesOf(file.header).map((place, number) =>
       this.kernels.within(() => {
-        const found = this.#symbols(networks, file, number, place);
+        const found = this.#symbols(file, number, place);
         if (!found) return [new Int32Array(0), new Int32Array(0)];
         return [
           this.kernels.view(Int32Array, found.z, found.numZ).slice(),
@@ -66,52 +68,59 @@ export class Decoder {
     );
   }
 
+  /** Read a file, and make ready for symbols at its quality, in the place of the last one. */
   #open(bytes, maxPixels) {
+    const { kernels, weights } = this;
     const file = readFile(bytes, maxPixels);
     const { digest, units } = file.header;
-    check(digest === this.weights.digest, 'UnknownModelError', `the file needs the model ${digest}, these weights are ${this.weights.digest}`);
-    return { file, networks: this.#networks(units) };
-  }
-
-  /** Return the model at a quality, the last one or one in its place. */
-  #networks(units) {
-    if (this.networks?.units !== units) {
-      this.networks = undefined;
-      this.kernels.top = this.base;
-      this.networks = new Networks(this.kernels, this.weights, units);
+    check(digest === weights.digest, 'UnknownModelError', `the file needs the model ${digest}, these weights are ${weights.digest}`);
+    if (this.units !== units) {
+      Object.assign(this, { units: undefined, means: undefined, synthesis: undefined });
+      kernels.top = this.base;
+      this.symbolDecoder = new SymbolDecoder(kernels, weights, units);
+      this.units = units;
     }
-    return this.networks;
+    return file;
   }
 
-  #symbols(networks, file, number, place) {
+  /** Make ready for pixels. */
+  #prepare() {
+    if (this.synthesis) return;
+    const layers = new Layers(this.kernels, this.weights, this.units);
+    this.means = new Means(layers, this.weights);
+    this.synthesis = new Synthesis(layers, this.weights);
+  }
+
+  #symbols(file, number, { row, column }) {
     const { symbolsCrc, words, lossless } = file.tiles[number];
     if (lossless) {
-      const { mask } = readLossless(lossless, place, file.header.tile);
+      const { mask } = readLossless(lossless, { row, column }, file.header.tile);
       if (!mask.includes(false) && !words.length && symbolsCrc === 0) return undefined;
     }
-    const found = networks.symbols({ words }, place.row.count, place.column.count);
-    const symbols = new Uint8Array(this.kernels.memory.buffer, found.z, 4 * found.numZ);
-    const rest = new Uint8Array(this.kernels.memory.buffer, found.y, 4 * found.numY);
-    const joined = new Uint8Array(symbols.length + rest.length);
-    joined.set(symbols);
-    joined.set(rest, symbols.length);
-    check(crc32(joined) === symbolsCrc, 'DesyncError', 'the symbols are not those that were encoded');
+    const found = this.symbolDecoder.decode(words, row.count, column.count);
+    const crc = [[found.z, found.numZ], [found.y, found.numY]].reduce((before, [address, count]) => crc32(this.kernels.view(Uint8Array, address, 4 * count), before), 0);
+    check(crc === symbolsCrc, 'DesyncError', 'the symbols are not those that were encoded');
     return found;
   }
 
-  #tile(networks, file, number, place, { yHat, width, size }) {
+  #tile(file, number, place, { yHat, width, size }) {
     const { kernels } = this;
     const { row, column } = place;
     kernels.within(() => {
-      const found = this.#symbols(networks, file, number, place);
+      const found = this.#symbols(file, number, place);
       if (!found) return;
-      const own = kernels.reserve(4 * row.count * column.count * size);
-      kernels.view(Float32Array, own, row.count * column.count * size).fill(0);
-      networks.means(own, found, row.count, column.count);
+      const own = this.#zeros(row.count * column.count * size);
+      this.means.dequantize(own, found, row.count, column.count);
       const from = kernels.view(Float32Array, own, row.count * column.count * size);
       const to = kernels.view(Float32Array, yHat, (row.first + row.count) * width * size);
       for (let i = 0; i < row.count; i++)
         to.set(from.subarray(i * column.count * size, (i + 1) * column.count * size), ((row.first + i) * width + column.first) * size);
     });
+  }
+
+  #zeros(count) {
+    const address = this.kernels.reserve(4 * count);
+    this.kernels.view(Float32Array, address, count).fill(0);
+    return address;
   }
 }

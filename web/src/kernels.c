@@ -169,97 +169,118 @@ static v128_t activated(v128_t v, int activation) {
   return v;
 }
 
-// Inputs in whole steps: clamp(round(act(x) * scale)), scale 0 standing for no product. Activations:
-// 0 none, 1 silu, 2 hardswish.
-EXPORT("roundInputs")
-void round_inputs(float *out, const float *in, const float *scale, int positions, int stride,
-                  float levels, int activation) {
+// An input in whole steps: clamp(round(act(x) * scale)), scale 0 standing for no product.
+// Activations: 0 none, 1 silu, 2 hardswish.
+static v128_t rounded(const float *in, const float *scale, float levels, int activation) {
+  v128_t v = activated(wasm_v128_load(in), activation);
+  if (scale) v = wasm_f32x4_mul(v, wasm_v128_load(scale));
   v128_t top = wasm_f32x4_splat(levels), bottom = wasm_f32x4_splat(-levels);
+  return wasm_f32x4_max(wasm_f32x4_min(wasm_f32x4_nearest(v), top), bottom);
+}
+
+EXPORT("roundToFloats")
+void round_to_floats(float *out, const float *in, const float *scale, int positions, int stride,
+                     float levels, int activation) {
+  for (int p = 0; p < positions; p++, in += stride, out += stride)
+    for (int c = 0; c < stride; c += 4)
+      wasm_v128_store(out + c, rounded(in + c, scale ? scale + c : 0, levels, activation));
+}
+
+EXPORT("roundToInts")
+void round_to_ints(int16_t *out, const float *in, const float *scale, int positions, int stride,
+                   float levels, int activation) {
   for (int p = 0; p < positions; p++, in += stride, out += stride)
     for (int c = 0; c < stride; c += 4) {
-      v128_t v = activated(wasm_v128_load(in + c), activation);
-      if (scale) v = wasm_f32x4_mul(v, wasm_v128_load(scale + c));
-      v = wasm_f32x4_max(wasm_f32x4_min(wasm_f32x4_nearest(v), top), bottom);
-      wasm_v128_store(out + c, v);
+      v128_t v = rounded(in + c, scale ? scale + c : 0, levels, activation);
+      v = wasm_i32x4_trunc_sat_f32x4(v);
+      wasm_v128_store64_lane(out + c, wasm_i16x8_narrow_i32x4(v, v), 0);
     }
 }
 
-// Split whole numbers a into 128 floor(a / 128), which replaces them, and the rest.
-EXPORT("split") void split(float *high, float *low, int count) {
-  for (int i = 0; i < count; i += 4) {
-    v128_t a = wasm_v128_load(high + i);
-    v128_t h = wasm_f32x4_floor(wasm_f32x4_mul(a, wasm_f32x4_splat(1.0f / 128)));
-    h = wasm_f32x4_mul(h, wasm_f32x4_splat(128));
-    wasm_v128_store(high + i, h);
-    wasm_v128_store(low + i, wasm_f32x4_sub(a, h));
+// What inputs 2 d and 2 d + 1 of a row add to its sums.
+#define ADD(r, d)                                         \
+  x = wasm_v128_load32_splat(f##r + 2 * (d));             \
+  a##r = wasm_i32x4_add(a##r, wasm_i32x4_dot_i16x8(x, w0)); \
+  b##r = wasm_i32x4_add(b##r, wasm_i32x4_dot_i16x8(x, w1));
+
+#define LOAD(d)                                   \
+  w0 = wasm_v128_load(own + 2 * (d) * LANES);     \
+  w1 = wasm_v128_load(own + 2 * (d) * LANES + 8);
+
+// What all inputs of four rows add to their sums, or of the first of them.
+#define ALL_ROWS(block)                                                              \
+  own = block, f0 = from, f1 = f0 + in_stride, f2 = f1 + in_stride, f3 = f2 + in_stride; \
+  for (int k = 0; k < in_stride; k += 4) {                                           \
+    LOAD(0) ADD(0, 0) ADD(1, 0) ADD(2, 0) ADD(3, 0)                                  \
+    LOAD(1) ADD(0, 1) ADD(1, 1) ADD(2, 1) ADD(3, 1)                                  \
+    own += 4 * LANES, f0 += 4, f1 += 4, f2 += 4, f3 += 4;                            \
   }
+
+#define FIRST_ROW(block)                                \
+  own = block, f0 = from;                               \
+  for (int k = 0; k < in_stride; k += 4) {              \
+    LOAD(0) ADD(0, 0)                                   \
+    LOAD(1) ADD(0, 1)                                   \
+    own += 4 * LANES, f0 += 4;                          \
+  }
+
+#define TIMES_256(r) a##r = wasm_i32x4_shl(a##r, 8), b##r = wasm_i32x4_shl(b##r, 8);
+
+static void put(float *to, v128_t a, v128_t b, const int32_t *bias, const float *units, int is_wide) {
+  a = wasm_f32x4_convert_i32x4(wasm_i32x4_add(a, wasm_v128_load(bias)));
+  wasm_v128_store(to, wasm_f32x4_mul(a, wasm_v128_load(units)));
+  if (!is_wide) return;
+  b = wasm_f32x4_convert_i32x4(wasm_i32x4_add(b, wasm_v128_load(bias + 4)));
+  wasm_v128_store(to + 4, wasm_f32x4_mul(b, wasm_v128_load(units + 4)));
 }
 
-// What input d of a row adds to its sums.
-#define ADD(r, d)                                       \
-  x = wasm_v128_load32_splat(f##r + (d));               \
-  a##r = wasm_f32x4_add(a##r, wasm_f32x4_mul(x, w0));   \
-  b##r = wasm_f32x4_add(b##r, wasm_f32x4_mul(x, w1));
-
-#define LOAD(d)                               \
-  w0 = wasm_v128_load(own + (d) * LANES);     \
-  w1 = wasm_v128_load(own + (d) * LANES + 4);
-
-static void put(float *to, v128_t a, v128_t b, int wide, int adds) {
-  if (adds) a = wasm_f32x4_add(wasm_v128_load(to), a);
-  wasm_v128_store(to, a);
-  if (!wide) return;
-  if (adds) b = wasm_f32x4_add(wasm_v128_load(to + 4), b);
-  wasm_v128_store(to + 4, b);
-}
-
-// A 1x1 convolution: weights in blocks of 8 outputs, each (in_stride, 8), bias padded alike. The
-// sums replace `out`, or with `adds` are added to it.
+// A 1x1 convolution: a sum of weights times inputs, plus bias, is a whole number of an output's
+// units below 2**24, or of layers in halves below 2**31, where its conversion to a float rounds as
+// the sum of the halves does. Weights lie in blocks of 8 outputs, each (in_stride / 2, 8, 2); where
+// some are beyond 16 bits they are 256 high + weights.
 EXPORT("convolve")
-void convolve(float *out, const float *in, const float *weights, const float *bias, int positions,
-              int in_stride, int out_stride, int adds) {
+void convolve(float *out, const int16_t *in, const int16_t *weights, const int16_t *high,
+              const int32_t *bias, const float *units, int positions, int in_stride, int out_stride) {
   for (int start = 0; start < positions; start += AT_ONCE) {
     int end = start + AT_ONCE < positions ? start + AT_ONCE : positions;
     for (int o = 0; o < out_stride; o += LANES) {
-      const float *block = weights + (long)o * in_stride;
-      int wide = out_stride - o > 4;
-      v128_t first = wasm_v128_load(bias + o), second = wasm_v128_load(bias + o + 4);
-      int p = start;
+      long block = (long)o * in_stride;
+      int is_wide = out_stride - o > 4, p = start;
+      const int16_t *own, *from, *f0, *f1, *f2, *f3;
+      v128_t zero = wasm_i32x4_splat(0), w0, w1, x;
       for (; p + ROWS <= end; p += ROWS) {
-        const float *own = block;
-        const float *f0 = in + (long)p * in_stride, *f1 = f0 + in_stride, *f2 = f1 + in_stride, *f3 = f2 + in_stride;
-        v128_t a0 = first, a1 = first, a2 = first, a3 = first;
-        v128_t b0 = second, b1 = second, b2 = second, b3 = second, w0, w1, x;
-        for (int k = 0; k < in_stride; k += 4) {
-          LOAD(0) ADD(0, 0) ADD(1, 0) ADD(2, 0) ADD(3, 0)
-          LOAD(1) ADD(0, 1) ADD(1, 1) ADD(2, 1) ADD(3, 1)
-          LOAD(2) ADD(0, 2) ADD(1, 2) ADD(2, 2) ADD(3, 2)
-          LOAD(3) ADD(0, 3) ADD(1, 3) ADD(2, 3) ADD(3, 3)
-          own += 4 * LANES, f0 += 4, f1 += 4, f2 += 4, f3 += 4;
+        from = in + (long)p * in_stride;
+        v128_t a0 = zero, a1 = zero, a2 = zero, a3 = zero, b0 = zero, b1 = zero, b2 = zero, b3 = zero;
+        if (high) {
+          ALL_ROWS(high + block)
+          TIMES_256(0) TIMES_256(1) TIMES_256(2) TIMES_256(3)
         }
+        ALL_ROWS(weights + block)
         float *to = out + (long)p * out_stride + o;
-        put(to, a0, b0, wide, adds);
-        put(to + out_stride, a1, b1, wide, adds);
-        put(to + 2 * out_stride, a2, b2, wide, adds);
-        put(to + 3 * out_stride, a3, b3, wide, adds);
+        put(to, a0, b0, bias + o, units + o, is_wide);
+        put(to + out_stride, a1, b1, bias + o, units + o, is_wide);
+        put(to + 2 * out_stride, a2, b2, bias + o, units + o, is_wide);
+        put(to + 3 * out_stride, a3, b3, bias + o, units + o, is_wide);
       }
       for (; p < end; p++) {
-        const float *own = block, *f0 = in + (long)p * in_stride;
-        v128_t a0 = first, b0 = second, w0, w1, x;
-        for (int k = 0; k < in_stride; k++, own += LANES, f0++) {
-          LOAD(0) ADD(0, 0)
+        from = in + (long)p * in_stride;
+        v128_t a0 = zero, b0 = zero;
+        if (high) {
+          FIRST_ROW(high + block)
+          TIMES_256(0)
         }
-        put(out + (long)p * out_stride + o, a0, b0, wide, adds);
+        FIRST_ROW(weights + block)
+        put(out + (long)p * out_stride + o, a0, b0, bias + o, units + o, is_wide);
       }
     }
   }
 }
 
-// A 3x3 convolution of each channel, zeros around: weights (9, stride).
+// A 3x3 convolution of each channel, zeros around: weights (9, stride). Of h rows it makes `count`.
 EXPORT("convolveInSpace")
 void convolve_in_space(float *out, const float *in, const float *weights, const float *bias, int h,
-                       int w, int stride) {
-  for (int i = 0; i < h; i++)
+                       int w, int stride, int first, int count) {
+  for (int i = first; i < first + count; i++)
     for (int j = 0; j < w; j++, out += stride)
       for (int c = 0; c < stride; c += 4) {
         v128_t sum = wasm_v128_load(bias + c);
@@ -315,11 +336,10 @@ void exchange(float *y_hat, float *joint, const float *predicted, const float *u
     }
 }
 
-// Levels of section 7.5: x (h, w, 192) -> RGBA rows of `pitch` bytes, of which rows and columns are
+// Levels of section 7.5: x (rows, w, 192) -> RGBA rows of `pitch` bytes, of which rows and columns are
 // wanted; alpha becomes 255.
 EXPORT("levels")
-void levels(uint8_t *rgba, const float *x, int h, int w, int rows, int columns, int pitch, int gray) {
-  (void)h;
+void levels(uint8_t *rgba, const float *x, int w, int rows, int columns, int pitch, int gray) {
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < columns; j++) {
       const float *from = x + (long)((i / 8) * w + j / 8) * 192 + 8 * (i % 8) + j % 8;
