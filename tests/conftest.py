@@ -1,6 +1,8 @@
 """What many tests share: the toy model, a classic toy and small pictures."""
 
 import dataclasses
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from make_golden import CONFIG, SETTINGS, TOY, synthetic_image
 from PIL import Image
+from selenium import webdriver
 from toys import LEAN, toy_images
 
 from caecodec.codec.codec import Codec
@@ -79,3 +82,20 @@ def lean(tmp_path_factory: pytest.TempPathFactory, plain_weights: Weights) -> Co
     trainer.run(Budget(steps=12))
     export(folder / "run.ckpt", toy_images(), folder / "lean.safetensors", num_crops=8)
     return Codec(folder / "lean.safetensors")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """Chromium without a window; tests that need it are skipped where it is missing."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("Chromium and its driver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for switch in ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-sync"):
+        options.add_argument(f"--{switch}")
+    options.add_argument("--disable-background-networking")
+    options.add_argument("--window-size=1000,900")
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()

@@ -22,7 +22,7 @@ LAYERS = [
     ["inspection"],
     ["codec"],
     ["caecodec"],
-    ["CaeImagePlugin", "benchmark", "cluster", "desktop", "train"],
+    ["CaeImagePlugin", "benchmark", "cluster", "desktop", "train", "view"],
     ["cli"],
     ["__main__"],
 ]

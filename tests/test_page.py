@@ -7,8 +7,6 @@ import html.parser
 import io
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -97,22 +95,6 @@ def test_compare_keeps_what_exists_and_needs_a_lossy_codec(page: Path) -> None:
     source = page.parent / "photo <1>.png"
     assert run("compare", source, "--out", page, *MODEL).exit_code == 1
     assert run("compare", source, "--out", page, "-f", "--codecs", "png", *MODEL).exit_code == 2
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("Chromium and its driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for switch in ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-sync"):
-        options.add_argument(f"--{switch}")
-    options.add_argument("--disable-background-networking")
-    options.add_argument("--window-size=1000,900")
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()
 
 
 def test_the_slider_moves_the_line_between_two_versions(

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Compiles the kernels; needs clang and lld (wasm-ld) 14 or newer. What it makes is committed.
+# Compiles the kernels, which needs clang and lld (wasm-ld) 14 or newer, and makes the page of `caecodec view`. What it makes is committed.
 set -eu
 cd "$(dirname "$0")/src"
 clang --target=wasm32 -O3 -msimd128 -mbulk-memory -ffreestanding -ffp-contract=off -fno-builtin-memcpy -nostdlib -Wall -Wextra -Wl,--no-entry \
   -Wl,--import-memory -Wl,--strip-all -o kernels.wasm kernels.c
+node "$PWD/../bundle.js"

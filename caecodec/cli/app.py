@@ -20,6 +20,7 @@ from caecodec.cli.commands.desktop import desktop
 from caecodec.cli.commands.images import compress, decompress, info, thumbnail, verify
 from caecodec.cli.commands.models import features, models
 from caecodec.cli.commands.train import export, train
+from caecodec.cli.commands.view import view
 
 app = typer.Typer(
     name="caecodec",
@@ -50,7 +51,7 @@ def _options(
 
 for command in (
     *(compress, decompress, thumbnail, verify, info),
-    *(bench, compare, models, features, train, export, desktop),
+    *(view, bench, compare, models, features, train, export, desktop),
 ):
     app.command()(command)
 

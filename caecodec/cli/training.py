@@ -13,6 +13,7 @@ from torch import Tensor
 from caecodec.cli.console import print_line
 from caecodec.config import AnyConfig, ClassicConfig, model_config_from
 from caecodec.errors import ConfigError
+from caecodec.files.places import write_file
 from caecodec.nn.architectures import build_model
 from caecodec.train.checkpoint import load_checkpoint
 from caecodec.train.data import load_images
@@ -21,6 +22,7 @@ from caecodec.train.pictures import compare, plot_loss
 from caecodec.train.settings import find_config, load_config
 from caecodec.train.trainer import LOG_EVERY, Budget, Status, Trainer, process_group
 from caecodec.weights.storage import Weights, find_weights, load_weights
+from caecodec.weights.web import web_weights
 
 CHECKPOINT_SUFFIX = ".ckpt"
 
@@ -95,18 +97,39 @@ def run(
 
 
 def export_weights(
-    source: str, dataset: Path, out: Path, *, midway: str | None, exact: bool
+    source: str, dataset: Path | None, out: Path, *, midway: str | None, exact: bool, web: bool
 ) -> None:
     """Export a checkpoint, or what is midway to a model, or a model that is to be exact.
 
     Raises:
-        ConfigError: a model with nothing to do.
+        ConfigError: a model with nothing to do, or no images where they are needed.
     """
-    is_checkpoint = source.endswith(CHECKPOINT_SUFFIX)
-    if not is_checkpoint and (midway or not exact):
+    if exact or source.endswith(CHECKPOINT_SUFFIX):
+        if dataset is None:
+            raise ConfigError("export needs a folder of training images, DATASET_DIR")
+        _export_with_images(source, dataset, out, midway=midway, exact=exact)
+        source = str(out)
+    elif midway or not web:
         raise ConfigError(
-            f"{source} is no checkpoint ({CHECKPOINT_SUFFIX}): a model can only be made --exact"
+            f"{source} is no checkpoint ({CHECKPOINT_SUFFIX}): a model can only be made --exact,"
+            " or exported for the --web"
         )
+    if web:
+        weights = find_weights(source)
+        content = web_weights(weights)
+        write_file(str(out), lambda target: target.write(content))
+        print_line(
+            f"wrote {out}: what browsers need of the model {weights.digest.hex()},"
+            f" {len(content):,} bytes"
+        )
+
+
+def _export_with_images(
+    source: str, dataset: Path, out: Path, *, midway: str | None, exact: bool
+) -> None:
+    is_checkpoint = source.endswith(CHECKPOINT_SUFFIX)
+    if midway and not is_checkpoint:
+        raise ConfigError(f"--midway needs a checkpoint ({CHECKPOINT_SUFFIX}), {source} is none")
     if is_checkpoint:
         config = model_config_from(load_checkpoint(Path(source)).model_config)
     else:

@@ -61,33 +61,34 @@ export class Synthesis {
   }
 
   /**
-   * Turn a latent (height, width, stride of M), which is changed, into pixels.
-   * @param {(levels: Uint8Array, row: number, rows: number) => void} emit takes RGBA, 16 columns of pixels a position, and which rows
+   * Turn a latent (height, width, stride of M), which is changed, into bands of RGBA, 16 columns of pixels a position.
+   * @param {(bottom: number) => Promise<void>} reach called with the row up to which the latent must be known
+   * @returns {AsyncGenerator<{levels: Uint8Array, row: number, count: number}>} bytes, the band's first row of pixels and its number of them
    */
-  paint(yHat, height, width, isGray, emit) {
+  async *paint(yHat, height, width, isGray, reach) {
     const { kernels, run, layers, config } = this;
     const { channels: C, latent_channels: M, latent_blocks: numLatent, decoder_blocks: numBlocks } = config;
     const atOnce = Math.max(1, Math.round(POSITIONS_AT_ONCE / width));
-    run.scaleChannels(yHat, this.inverseGain, height * width, stride(M));
-    kernels.within(() => {
-      const latents = this.#streams('synthesis.latent_blocks', numLatent, atOnce, width);
-      const blocks = this.#streams('synthesis.blocks', numBlocks, 2 * (atOnce + numLatent), 2 * width);
-      let done = 0;
-      for (let row = 0; row < height; row += atOnce) {
-        const rows = Math.min(atOnce, height - row);
-        const isLast = row + rows === height;
-        kernels.within(() => {
-          const x = kernels.reserve(4 * rows * width * stride(M));
-          layers.convolve('synthesis.project', x, yHat + 4 * row * width * stride(M), rows, width);
-          let part = latents.reduce((given, stream) => stream.next(given, isLast), { x, rows });
-          const wide = layers.upsample('synthesis.up', part.x, part.rows, width, C);
-          run.scaleChannels(wide, this.gain, 4 * part.rows * width, stride(C));
-          part = blocks.reduce((given, stream) => stream.next(given, isLast), { x: wide, rows: 2 * part.rows });
-          emit(this.#levels(part, 2 * width, isGray), done, PATCH * part.rows);
-          done += PATCH * part.rows;
-        });
-      }
-    });
+    const latents = this.#streams('synthesis.latent_blocks', numLatent, atOnce, width);
+    const blocks = this.#streams('synthesis.blocks', numBlocks, 2 * (atOnce + numLatent), 2 * width);
+    let done = 0;
+    for (let row = 0; row < height; row += atOnce) {
+      const rows = Math.min(atOnce, height - row);
+      const isLast = row + rows === height;
+      await reach(row + rows);
+      const mark = kernels.top;
+      const own = yHat + 4 * row * width * stride(M);
+      run.scaleChannels(own, this.inverseGain, rows * width, stride(M));
+      const x = kernels.reserve(4 * rows * width * stride(M));
+      layers.convolve('synthesis.project', x, own, rows, width);
+      let part = latents.reduce((given, stream) => stream.next(given, isLast), { x, rows });
+      const wide = layers.upsample('synthesis.up', part.x, part.rows, width, C);
+      run.scaleChannels(wide, this.gain, 4 * part.rows * width, stride(C));
+      part = blocks.reduce((given, stream) => stream.next(given, isLast), { x: wide, rows: 2 * part.rows });
+      if (part.rows) yield { levels: this.#levels(part, 2 * width, isGray), row: done, count: PATCH * part.rows };
+      done += PATCH * part.rows;
+      kernels.top = mark;
+    }
   }
 
   #streams(name, count, capacity, width) {

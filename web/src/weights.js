@@ -20,7 +20,7 @@ function half(bits) {
 
 /** A model as it is stored. */
 export class Weights {
-  /** @param {Uint8Array} bytes of a safetensors file @param {string} digest see `loadWeights` */
+  /** @param {Uint8Array} bytes of a safetensors file @param {string} digest of the model, which files name */
   constructor(entries, bytes, start, config, digest) {
     Object.assign(this, { entries, bytes, start, config, digest });
   }
@@ -64,13 +64,16 @@ export async function loadWeights(bytes) {
     check(false, 'ModelError', 'this is not a safetensors file');
   }
   const { __metadata__: metadata = {}, ...entries } = header;
-  check(metadata.format === 'caecodec-weights-1', 'ModelError', 'this is not a caecodec weights file');
+  const isWeb = metadata.format === 'caecodec-web-1';
+  check(isWeb || metadata.format === 'caecodec-weights-1', 'ModelError', 'this is not a caecodec weights file');
   for (const [name, { dtype, shape, data_offsets: [begin, end] }] of Object.entries(entries)) {
     const size = shape.reduce((product, side) => product * side, TYPES[dtype]?.bytes ?? NaN);
     const isWhole = begin >= 0 && end - begin === size && start + end <= bytes.length;
     check(isWhole, 'ModelError', `tensor ${name} is not whole`);
   }
-  return new Weights(entries, bytes, start, JSON.parse(metadata.config), await digestOf(entries, bytes, start));
+  const digest = await digestOf(entries, bytes, start);
+  check(!isWeb || digest === metadata.digest, 'ModelError', 'the weights are damaged: they do not have the digest that they name');
+  return new Weights(entries, bytes, start, JSON.parse(metadata.config), isWeb ? metadata.model : digest);
 }
 
 async function digestOf(entries, bytes, start) {

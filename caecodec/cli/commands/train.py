@@ -155,16 +155,18 @@ def export(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            metavar="CHECKPOINT", help="Checkpoint (.ckpt) by train; with --exact, or a model."
-        ),
-    ],
-    dataset: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATASET_DIR", help="Training images, on which symbols are counted."
+            metavar="CHECKPOINT",
+            help="Checkpoint (.ckpt) by train; with --exact or --web, or a model.",
         ),
     ],
     out: Out,
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATASET_DIR]",
+            help="Training images, on which symbols are counted (--web alone needs none).",
+        ),
+    ] = None,
     midway: Annotated[
         str | None,
         typer.Option(
@@ -176,6 +178,10 @@ def export(
         bool,
         typer.Option("--exact", help="Make a model that decodes to the same pixels everywhere."),
     ] = False,
+    web: Annotated[
+        bool,
+        typer.Option("--web", help="Write what a decoder in a browser needs of an exact model."),
+    ] = False,
     force: Force = False,
 ) -> None:
     """Export a checkpoint as weights: float16 networks, integer tables, integer scale head.
@@ -185,11 +191,15 @@ def export(
     Examples:
       caecodec export mine.ckpt photos/ --out mine.safetensors
       caecodec export mine.safetensors photos/ --out exact.safetensors --exact
+      caecodec export visual --out site/models/ --web   (a folder: it names the file by the digest)
     """
     from caecodec.cli.training import export_weights  # noqa: PLC0415 - loads torch
+    from caecodec.weights.storage import find_weights  # noqa: PLC0415
 
+    if web and out.is_dir():
+        out /= f"{find_weights(checkpoint).digest.hex()}.safetensors"
     check_target(Job(PIPE, str(out)), force=force)
-    export_weights(checkpoint, dataset, out, midway=midway, exact=exact)
+    export_weights(checkpoint, dataset, out, midway=midway, exact=exact, web=web)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
