@@ -12,6 +12,8 @@ import { Synthesis } from './synthesis.js';
 import { Weights, loadWeights } from './weights.js';
 
 const STRIDE = 16;
+/** Pixels of the largest image that is decoded if not told otherwise: it takes less than 1 GB. */
+const MAX_PIXELS = 2 ** 26;
 
 export class Decoder {
   /**
@@ -40,8 +42,8 @@ export class Decoder {
   }
 
   /** Return the symbols of every tile as z and y, for tests of conformance. */
-  symbols(bytes) {
-    const file = this.#open(bytes);
+  symbols(bytes, { maxPixels } = {}) {
+    const file = this.#open(bytes, maxPixels);
     return tilesOf(file.header).map((place, number) =>
       this.kernels.within(() => {
         const found = this.#symbols(file, number, place);
@@ -54,7 +56,7 @@ export class Decoder {
     );
   }
 
-  async #decode(bytes, { crop, scale = 1, maxPixels, decodeImage = decodeByBrowser, onRows, onStart }) {
+  async #decode(bytes, { crop, scale = 1, maxPixels = MAX_PIXELS, decodeImage = decodeByBrowser, onRows, onStart }) {
     const file = this.#open(bytes, maxPixels);
     const { header } = file;
     const window = cropOf(header, crop);

@@ -30,7 +30,7 @@ export interface DecodeOptions {
   crop?: Crop;
   /** 1, 1/2, 1/4 or 1/8: each pixel is the mean of those it stands for. */
   scale?: number;
-  /** Larger images end in a LimitExceededError; 178,956,970 if not given. */
+  /** Larger images end in a LimitExceededError; 67,108,864 if not given, which take less than 1 GB. */
   maxPixels?: number;
   /** Decodes PNG and WebP; where there is no browser, files with alpha or lossless blocks need one. */
   decodeImage?: (bytes: Uint8Array, type: string) => Promise<{ width: number; height: number; data: Uint8ClampedArray }>;

@@ -1,5 +1,5 @@
 /** Weights files: safetensors, checked by digest. FORMAT.md sections 6.1, 6.2 and 12. */
-import { check } from './errors.js';
+import { CodecError, check } from './errors.js';
 
 const TYPES = {
   F16: { bytes: 2, name: 'f2', read: (view, at) => half(view.getUint16(at, true)) },
@@ -54,26 +54,28 @@ export class Weights {
  * @returns {Promise<Weights>}
  */
 export async function loadWeights(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  let header;
-  let start;
-  try {
-    start = 8 + Number(view.getBigUint64(0, true));
-    header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, start)));
-  } catch {
-    check(false, 'ModelError', 'this is not a safetensors file');
-  }
-  const { __metadata__: metadata = {}, ...entries } = header;
+  const { start, metadata, entries, config } = readTensors(bytes);
   const isWeb = metadata.format === 'caecodec-web-1';
   check(isWeb || metadata.format === 'caecodec-weights-1', 'ModelError', 'this is not a caecodec weights file');
-  for (const [name, { dtype, shape, data_offsets: [begin, end] }] of Object.entries(entries)) {
-    const size = shape.reduce((product, side) => product * side, TYPES[dtype]?.bytes ?? NaN);
-    const isWhole = begin >= 0 && end - begin === size && start + end <= bytes.length;
-    check(isWhole, 'ModelError', `tensor ${name} is not whole`);
-  }
   const digest = await digestOf(entries, bytes, start);
   check(!isWeb || digest === metadata.digest, 'ModelError', 'the weights are damaged: they do not have the digest that they name');
-  return new Weights(entries, bytes, start, JSON.parse(metadata.config), isWeb ? metadata.model : digest);
+  return new Weights(entries, bytes, start, config, isWeb ? metadata.model : digest);
+}
+
+function readTensors(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  try {
+    const start = 8 + Number(view.getBigUint64(0, true));
+    const { __metadata__: metadata, ...entries } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, start)));
+    for (const [name, { dtype, shape, data_offsets: [begin, end] }] of Object.entries(entries)) {
+      const size = shape.reduce((product, side) => product * side, TYPES[dtype].bytes);
+      const isWhole = begin >= 0 && end - begin === size && start + end <= bytes.length;
+      check(isWhole, 'ModelError', `tensor ${name} is not whole`);
+    }
+    return { start, metadata, entries, config: JSON.parse(metadata.config) };
+  } catch (error) {
+    throw error instanceof CodecError ? error : new CodecError('ModelError', 'this is not a weights file in safetensors');
+  }
 }
 
 async function digestOf(entries, bytes, start) {
