@@ -132,7 +132,8 @@ def test_drawings_with_alpha_parts_and_sizes_are_those_of_python(
         decode(data, crop=crop)["data"],
         rgba(codec.decompress(data))[box[1] : box[3], box[0] : box[2]],
     )
-    small = decode(data, scale=1 / 8)["data"].astype(int)
+    assert np.array_equal(decode(data, threads=2)["data"], rgba(codec.decompress(data)))
+    small = decode(data, scale=1 / 8, threads=2)["data"].astype(int)
     expected = rgba(codec.decompress(data, scale=1 / 8))
     assert small.shape == expected.shape == (25, 38, 4)
     assert np.abs(small - expected)[expected[..., 3] > 127].max() <= 2

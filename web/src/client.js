@@ -1,30 +1,71 @@
-/** Decodes in workers, so that a page stays responsive: one for each model, made when first wanted. */
+/** Decodes in workers, so that a page stays responsive. */
 import { readHeader } from './container.js';
 import { CodecError, check } from './errors.js';
 
 const CACHE = 'caecodec-weights-1';
+const BAND_ROWS = 128; // whole pixels at every scale
 const workers = new Map();
 
 /**
- * Decode a .cae file in a worker.
+ * Decode a .cae file in workers.
  * @param {Uint8Array | ArrayBuffer} file
  * @param {import('./index.js').ClientOptions} options
  * @returns {Promise<import('./index.js').DecodedImage & {imageData: ImageData}>}
  */
-export async function decode(file, { weights, wasm, worker, onRows, onStart, ...options }) {
+export async function decode(file, { weights, wasm, worker, threads = 1, onRows, onStart, ...options }) {
   const bytes = file instanceof Uint8Array ? file : new Uint8Array(file);
-  const { digest } = readHeader(bytes, options.maxPixels);
-  const key = weights instanceof Uint8Array ? weights : addressOf(weights, digest);
-  if (!workers.has(key)) workers.set(key, start(key, { wasm, worker }));
-  let own;
+  const header = readHeader(bytes, options.maxPixels);
+  const key = weights instanceof Uint8Array ? weights : addressOf(weights, header.digest);
+  const { scale = 1 } = options;
+  const window = options.crop ?? { left: 0, top: 0, width: header.width, height: header.height };
+  const bands = bandsOf(window, threads);
+  const connections = await Promise.all(bands.map((_, number) => workerOf(key, number, { wasm, worker })));
+  const whole = { width: Math.ceil(window.width * scale), height: Math.ceil(window.height * scale) };
+  let isStarted = false;
+  const begin = (start) => isStarted || ((isStarted = true), onStart?.({ ...start, ...whole }));
+  const results = await Promise.all(
+    bands.map((crop, number) => {
+      const first = (crop.top - window.top) * scale;
+      const listeners = {
+        onStart: begin,
+        onRows: (rows) => onRows?.({ ...rows, row: first + rows.row, ...whole }),
+      };
+      const isWhole = bands.length === 1 && !options.crop;
+      const own = isWhole ? options : { ...options, crop };
+      return connections[number].ask({ bytes, options: own, wantsRows: Boolean(onRows || onStart) }, listeners);
+    }),
+  );
+  const data = results.length === 1 ? results[0].data : joined(results.map((result) => result.data));
+  return { ...results[0], ...whole, data, imageData: new ImageData(data, whole.width, whole.height) };
+}
+
+/** Divide a window into as many bands of rows as there are threads, or fewer. */
+function bandsOf(window, threads) {
+  const rows = BAND_ROWS * Math.ceil(window.height / threads / BAND_ROWS);
+  const count = Math.max(1, Math.ceil(window.height / rows) || 1);
+  return Array.from({ length: count }, (_, number) => {
+    const top = number * rows;
+    return { ...window, top: window.top + top, height: Math.min(rows, window.height - top) };
+  });
+}
+
+function joined(parts) {
+  const whole = new Uint8ClampedArray(parts.reduce((size, part) => size + part.length, 0));
+  parts.reduce((at, part) => (whole.set(part, at), at + part.length), 0);
+  return whole;
+}
+
+/** Return a worker that has a model, one for each number, made when first wanted. */
+async function workerOf(key, number, settings) {
+  if (!workers.has(key)) workers.set(key, []);
+  const own = workers.get(key);
+  own[number] ??= start(key, settings);
   try {
-    own = await workers.get(key);
+    return await own[number];
   } catch (error) {
-    workers.delete(key); // a later try fetches them again
+    delete own[number]; // a later try fetches them again
     throw error;
   }
-  const result = await own.ask({ bytes, options, wantsRows: Boolean(onRows || onStart) }, { onRows, onStart });
-  return { ...result, imageData: new ImageData(result.data, result.width, result.height) };
 }
 
 /** Return the address of a model's weights: below a folder, whose address ends in a slash, they are named by digest. */

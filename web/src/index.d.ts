@@ -45,6 +45,8 @@ export interface ClientOptions extends Omit<DecodeOptions, 'decodeImage'> {
   weights: string | URL | Uint8Array;
   /** Address or bytes of kernels.wasm, where it does not lie beside the module. */
   wasm?: string | Uint8Array;
+  /** Workers that share an image, 1 if not given: each takes a band of its rows, in memory of its own. */
+  threads?: number;
   /** Makes the worker, where worker.js does not lie beside the module. */
   worker?: () => Worker;
 }
