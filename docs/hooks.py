@@ -1,7 +1,8 @@
 """What mkdocs needs to know of this repository.
 
 Pages link as the repository is laid out, so links work wherever it is browsed. Here, files outside
-docs/ that pages link to join the site, and links become those of the site.
+docs/ that pages link to join the site, and links become those of the site. The page that shows
+`.cae` files joins it as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from caecodec.view import make_page, models_for
+
+VIEWER = "view.html"
+"""The page that `caecodec view` opens, with the shipped models inside."""
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
@@ -29,6 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if (ROOT / target).is_file() and files.get_file_from_path(uri) is None:
                 files.append(File.generated(config, uri, abs_src_path=str(ROOT / target)))
                 pages += [target] if target.endswith(".md") else []
+    files.append(File.generated(config, VIEWER, content=make_page(models_for(None))))
     return files
 
 

@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from make_golden import GOLDEN, drawn_image, synthetic_image
+from make_golden import GOLDEN, TOY, drawn_image, synthetic_image
 from PIL import Image
 from safetensors.numpy import load
 from selenium import webdriver
@@ -51,11 +51,14 @@ try {
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves web/, also as the guide has it, and everything else from a folder of the test."""
+    """Serves web/, also as the guide has it, tests/, and everything else from a folder."""
+
+    served: ClassVar[list[str]] = []
 
     def translate_path(self, path: str) -> str:
+        self.served.append(path)
         path = path.replace("/caecodec/", "/web/src/")
-        is_own = path.startswith("/web/")
+        is_own = path.startswith(("/web/", "/tests/"))
         return str(ROOT / path[1:]) if is_own else super().translate_path(path)
 
     def log_message(self, *_: object) -> None:
@@ -111,6 +114,53 @@ def test_golden_files_have_the_same_pixels_in_a_browser(
     assert "data" in found, found
     with Image.open(path.with_suffix(".png")) as expected:
         assert np.array_equal(found["data"], rgba(expected))
+
+
+LAWS = """
+const [paths, done] = arguments;
+const { laws } = await import('/web/test/laws.js');
+const { Decoder } = await import('/web/src/index.js');
+const fetched = async (path) => new Uint8Array(await (await fetch(`/${path}`)).arrayBuffer());
+const files = new Map();
+for (const path of paths) files.set(path, await fetched(path));
+const read = (path) => files.get(path);
+const list = (folder) => paths.filter((path) => path.startsWith(`${folder}/`))
+  .map((path) => path.slice(folder.length + 1));
+const wasm = await fetched('web/src/kernels.wasm');
+const toy = await Decoder.load(read('tests/golden/toy.safetensors'), wasm);
+const failures = [];
+const all = laws({ toy, list, read });
+for (const [name, law] of all)
+  try {
+    law();
+  } catch ({ message }) {
+    failures.push(`${name}: ${message}`);
+  }
+done([all.length, failures]);
+"""
+
+
+def test_golden_files_and_vectors_hold_in_a_browser(site: str, browser: webdriver.Chrome) -> None:
+    browser.get(site)
+    browser.set_script_timeout(SECONDS)
+    folders = "golden/decode", "golden/errors", "vectors"
+    found = [path for folder in folders for path in (ROOT / "tests" / folder).iterdir()]
+    paths = [path.relative_to(ROOT).as_posix() for path in (*found, TOY) if path.is_file()]
+    number, failures = browser.execute_async_script(LAWS, paths)
+    assert failures == []
+    assert number > 100
+
+
+def test_weights_are_fetched_once(
+    decode: Callable[..., dict[str, Any]], site: str, browser: webdriver.Chrome
+) -> None:
+    data = SHIPPED[0].read_bytes()
+    decode(data)
+    Handler.served.clear()
+    browser.get(site)  # forgets the workers, not the cache
+    assert "data" in decode(data)
+    assert "/file.cae" in Handler.served
+    assert not any("/models/" in path for path in Handler.served)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
