@@ -13,7 +13,7 @@ import { Weights, loadWeights } from './weights.js';
 
 const STRIDE = 16;
 /** Pixels of the largest image that is decoded if not told otherwise: it takes less than 1 GB. */
-const MAX_PIXELS = 2 ** 26;
+const USUAL_LIMIT = 2 ** 26;
 
 export class Decoder {
   /**
@@ -56,7 +56,7 @@ export class Decoder {
     );
   }
 
-  async #decode(bytes, { crop, scale = 1, maxPixels = MAX_PIXELS, decodeImage = decodeByBrowser, onRows, onStart }) {
+  async #decode(bytes, { crop, scale = 1, maxPixels = USUAL_LIMIT, decodeImage = decodeByBrowser, onRows, onStart }) {
     const file = this.#open(bytes, maxPixels);
     const { header } = file;
     const window = cropOf(header, crop);

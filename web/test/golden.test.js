@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
+import { Script } from 'node:vm';
 
-import { OUT, page } from '../bundle.js';
+import { OUT, bundle, page } from '../bundle.js';
 import { Decoder, loadWeights } from '../src/index.js';
 import { crcOf, laws } from './laws.js';
 import { readPng } from './png.js';
@@ -55,4 +56,5 @@ test('the kernels were compiled after their last change', () => {
 
 test('the page of view is made of these modules', () => {
   assert.equal(readFileSync(OUT, 'utf8'), page());
+  for (const entry of ['worker.js', 'page.js']) new Script(bundle(entry).replaceAll('import.meta.url', '""')); // no name is taken twice
 });
