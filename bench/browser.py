@@ -10,16 +10,14 @@ driver and selenium.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import shutil
 import statistics
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import torch
@@ -31,10 +29,12 @@ from caecodec.config import Tune
 from caecodec.weights.storage import find_weights
 from caecodec.weights.web import web_weights
 
-SOURCES = Path(__file__).parents[1] / "web" / "src"
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from web_site import serving
+
 DECODE = """
 const [threads, done] = arguments;
-const { decode } = await import('/web/index.js');
+const { decode } = await import('/web/src/index.js');
 window.bytes ??= new Uint8Array(await (await fetch('/file.cae')).arrayBuffer());
 const start = performance.now();
 await decode(window.bytes, { weights: '/weights', threads });
@@ -42,23 +42,9 @@ done((performance.now() - start) / 1000);
 """
 
 
-class Handler(SimpleHTTPRequestHandler):
-    """Serves web/src as /web/, and a folder."""
-
-    def translate_path(self, path: str) -> str:
-        """Return the file of an address."""
-        is_own = path.startswith("/web/")
-        return str(SOURCES / path[5:]) if is_own else super().translate_path(path)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
-
 @contextmanager
 def opened(folder: Path) -> Iterator[webdriver.Chrome]:
     """Open a page of a server of the folder in Chromium."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     options = webdriver.ChromeOptions()
     for switch in ("headless", "no-sandbox", "disable-gpu"):
         options.add_argument(f"--{switch}")
@@ -67,12 +53,11 @@ def opened(folder: Path) -> Iterator[webdriver.Chrome]:
     browser = webdriver.Chrome(options=options, service=service)
     browser.set_script_timeout(600)
     try:
-        browser.get(f"http://127.0.0.1:{server.server_port}/")
-        yield browser
+        with serving(folder) as address:
+            browser.get(address)
+            yield browser
     finally:
         browser.quit()
-        server.shutdown()
-        server.server_close()
 
 
 def in_python(data: bytes, tune: str, threads: int) -> float:

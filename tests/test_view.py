@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +19,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from test_cli import run
+from web_site import ROOT, Handler, serving
 
 from caecodec.codec.codec import shared_codec
 from caecodec.config import Tune
@@ -30,7 +28,6 @@ from caecodec.weights.web import ENCODER_ALONE, web_weights
 
 pytestmark = pytest.mark.site
 
-ROOT = GOLDEN.parents[1]
 SHIPPED = sorted(path for tune in Tune for path in (GOLDEN / "shipped").glob(f"{tune}-*.cae"))
 SECONDS = 120
 DECODE = """
@@ -50,21 +47,6 @@ try {
 """
 
 
-class Handler(SimpleHTTPRequestHandler):
-    """Serves web/, also as the guide has it, tests/, and everything else from a folder."""
-
-    served: ClassVar[list[str]] = []
-
-    def translate_path(self, path: str) -> str:
-        self.served.append(path)
-        path = path.replace("/caecodec/", "/web/src/")
-        is_own = path.startswith(("/web/", "/tests/"))
-        return str(ROOT / path[1:]) if is_own else super().translate_path(path)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("site")
@@ -78,11 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(folder: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(folder) as address:
+        yield address
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ export class Decoder {
     const { header } = file;
     const outer = this.#reach(header, window);
     const size = stride(this.weights.config.latent_channels);
-    const yHat = this.#zeros(outer.height * outer.width * size);
+    const yHat = this.kernels.zeros(outer.height * outer.width * size);
     const places = tilesOf(header);
     let next = 0;
     let lossless = [];
@@ -159,7 +159,7 @@ export class Decoder {
     kernels.within(() => {
       const found = this.#symbols(file, number, place);
       if (!found) return;
-      const own = this.#zeros(row.count * column.count * size);
+      const own = kernels.zeros(row.count * column.count * size);
       this.means.dequantize(own, found, row.count, column.count);
       const from = kernels.view(Float32Array, own, row.count * column.count * size);
       const to = kernels.view(Float32Array, yHat, outer.height * outer.width * size);
@@ -170,12 +170,6 @@ export class Decoder {
         to.set(from.subarray(at, at + (right - left) * size), ((i - outer.row) * outer.width + left - outer.column) * size);
       }
     });
-  }
-
-  #zeros(count) {
-    const address = this.kernels.reserve(4 * count);
-    this.kernels.view(Float32Array, address, count).fill(0);
-    return address;
   }
 }
 

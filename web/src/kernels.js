@@ -23,6 +23,13 @@ export class Kernels {
     return address;
   }
 
+  /** Return the address of so many floats that are zero. */
+  zeros(count) {
+    const address = this.reserve(4 * count);
+    this.view(Float32Array, address, count).fill(0);
+    return address;
+  }
+
   /** Return what a function returns, and give back what it has reserved. */
   within(work) {
     const mark = this.top;

@@ -17,8 +17,8 @@ export class Means {
     const { hyper_channels: N, latent_channels: M, context_channels: W } = config;
     const joint = stride(M + N);
     kernels.within(() => {
-      const features = this.#zeros(h * w * stride(N));
-      const context = this.#zeros(h * w * joint);
+      const features = kernels.zeros(h * w * stride(N));
+      const context = kernels.zeros(h * w * joint);
       this.#features(features, context, z, h, w);
       const predicted = kernels.reserve(4 * h * w * stride(M));
       for (let step = 0; step < 4; step++)
@@ -43,7 +43,7 @@ export class Means {
     const { hyper_channels: N, latent_channels: M } = config;
     const [rows, columns, joint] = [Math.ceil(h / 4), Math.ceil(w / 4), stride(M + N)];
     kernels.within(() => {
-      const input = this.#zeros(rows * columns * stride(N));
+      const input = kernels.zeros(rows * columns * stride(N));
       const [from, to] = [kernels.view(Int32Array, z, N * rows * columns), kernels.view(Float32Array, input, rows * columns * stride(N))];
       for (let c = 0; c < N; c++) for (let p = 0; p < rows * columns; p++) to[p * stride(N) + c] = from[c * rows * columns + p];
       let f = layers.upsample('mean_features.up1', input, rows, columns, N);
@@ -63,11 +63,5 @@ export class Means {
           both.set(all.subarray(source, source + N), (i * w + j) * joint + M);
         }
     });
-  }
-
-  #zeros(count) {
-    const address = this.kernels.reserve(4 * count);
-    this.kernels.view(Float32Array, address, count).fill(0);
-    return address;
   }
 }

@@ -163,7 +163,7 @@ def export(
     dataset: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DATASET_DIR]",
+            metavar="DATASET_DIR",
             help="Training images, on which symbols are counted (--web alone needs none).",
         ),
     ] = None,

@@ -16,7 +16,7 @@ from caecodec.cli.options import Force, Model
 
 @reports_errors
 def view(
-    file: Annotated[str | None, typer.Argument(metavar="[FILE]")] = None,
+    file: Annotated[str | None, typer.Argument(metavar="FILE")] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -43,19 +43,18 @@ def view(
     from caecodec.files.places import read_file, write_file  # noqa: PLC0415
     from caecodec.view import make_page, models_for  # noqa: PLC0415
 
-    place = out
-    if place is None:
-        with tempfile.NamedTemporaryFile(prefix="caecodec-", suffix=".html", delete=False) as page:
-            place = page.name
-    else:
-        check_target(Job(file or "", place), force=force)
+    if out is not None:
+        check_target(Job(file or "", out), force=force)
     data = b"" if file is None else read_file(file)
     text = make_page(
         models_for(None if file is None else data, model),
         None if file is None else PurePath(file).name,
         data,
     )
-    write_file(place, lambda target: target.write(text.encode()))
-    if out is None:
-        print_line(place)
-        webbrowser.open(Path(place).as_uri())
+    if out is not None:
+        write_file(out, lambda target: target.write(text.encode()))
+        return
+    with tempfile.NamedTemporaryFile(prefix="caecodec-", suffix=".html", delete=False) as page:
+        page.write(text.encode())
+    print_line(page.name)
+    webbrowser.open(Path(page.name).as_uri())
