@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -87,12 +88,26 @@ def lean(tmp_path_factory: pytest.TempPathFactory, plain_weights: Weights) -> Co
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
     """Chromium without a window; tests that need it are skipped where it is missing."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
+    with chromium("disable-gpu") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def gpu_browser() -> Iterator[webdriver.Chrome]:
+    """The same with WebGPU, by a program that stands for a GPU."""
+    with chromium("enable-unsafe-webgpu", "use-webgpu-adapter=swiftshader") as found:
+        yield found
+
+
+@contextmanager
+def chromium(*switches: str) -> Iterator[webdriver.Chrome]:
+    """Open Chromium with these switches besides those of all tests."""
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not binary or not driver:
         pytest.skip("Chromium and its driver are not installed")
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for switch in ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-sync"):
+    options.binary_location = binary
+    for switch in ("headless", "no-sandbox", "no-first-run", "disable-sync", *switches):
         options.add_argument(f"--{switch}")
     options.add_argument("--disable-background-networking")
     options.add_argument("--window-size=1000,900")

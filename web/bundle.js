@@ -9,7 +9,7 @@ export const OUT = new URL('../caecodec/view/page.html', HERE);
 export function bundle(entry, done = new Set()) {
   const text = read(`src/${entry}`);
   const needed = [...text.matchAll(/^import .* from '\.\/(.*)';$/gm)].map(([, name]) => name);
-  const before = needed.filter((name) => !done.has(name) && done.add(name)).map((name) => bundle(name, done));
+  const before = needed.map((name) => (done.has(name) ? '' : bundle(name, done.add(name)))); // one by one: a later one may be needed by this
   const own = text.replace(/^import .*\n/gm, '').replace(/^export (?=async|class|const|function)/gm, '');
   return [...before, own].join('');
 }

@@ -12,14 +12,14 @@ const workers = new Map();
  * @param {import('./index.js').ClientOptions} options
  * @returns {Promise<import('./index.js').DecodedImage & {imageData: ImageData}>}
  */
-export async function decode(file, { weights, wasm, worker, threads = 1, onRows, onStart, ...options }) {
+export async function decode(file, { weights, wasm, worker, gpu = 'hardware', threads = 1, onRows, onStart, ...options }) {
   const bytes = file instanceof Uint8Array ? file : new Uint8Array(file);
   const header = readHeader(bytes, options.maxPixels);
   const key = weights instanceof Uint8Array ? weights : addressOf(weights, header.digest);
   const { scale = 1 } = options;
   const window = options.crop ?? { left: 0, top: 0, width: header.width, height: header.height };
   const bands = bandsOf(window, threads);
-  const connections = await Promise.all(bands.map((_, number) => workerOf(key, number, { wasm, worker })));
+  const connections = await Promise.all(bands.map((_, number) => workerOf(key, `${number}, ${gpu}`, { wasm, worker, gpu })));
   const whole = { width: Math.ceil(window.width * scale), height: Math.ceil(window.height * scale) };
   let isStarted = false;
   const begin = (start) => isStarted || ((isStarted = true), onStart?.({ ...start, ...whole }));
@@ -55,15 +55,15 @@ function joined(parts) {
   return whole;
 }
 
-/** Return a worker that has a model, one for each number, made when first wanted. */
-async function workerOf(key, number, settings) {
-  if (!workers.has(key)) workers.set(key, []);
+/** Return a worker that has a model, one for each name, made when first wanted. */
+async function workerOf(key, name, settings) {
+  if (!workers.has(key)) workers.set(key, {});
   const own = workers.get(key);
-  own[number] ??= start(key, settings);
+  own[name] ??= start(key, settings);
   try {
-    return await own[number];
+    return await own[name];
   } catch (error) {
-    delete own[number]; // a later try fetches them again
+    delete own[name]; // a later try fetches them again
     throw error;
   }
 }
@@ -75,19 +75,19 @@ export function addressOf(weights, digest) {
   return new URL(address.endsWith('/') ? `${address}${digest}.safetensors` : address, document.baseURI).href;
 }
 
-async function start(weights, { wasm = new URL('kernels.wasm', import.meta.url).href, worker }) {
+async function start(weights, { wasm = new URL('kernels.wasm', import.meta.url).href, worker, gpu }) {
   const own = new Connection(worker?.() ?? new Worker(new URL('worker.js', import.meta.url), { type: 'module' }));
   const kernels = typeof wasm === 'string' ? await fetched(wasm) : wasm;
   if (weights instanceof Uint8Array) {
-    await own.ask({ load: { weights, wasm: kernels } });
+    await own.ask({ load: { weights, wasm: kernels, gpu } });
     return own;
   }
   try {
-    await own.ask({ load: { weights: await fetched(weights, CACHE), wasm: kernels } });
+    await own.ask({ load: { weights: await fetched(weights, CACHE), wasm: kernels, gpu } });
   } catch (error) {
     if (error.name !== 'ModelError' || typeof caches === 'undefined') throw error;
     await (await caches.open(CACHE)).delete(weights); // damaged in the cache, perhaps
-    await own.ask({ load: { weights: await fetched(weights, CACHE), wasm: kernels } });
+    await own.ask({ load: { weights: await fetched(weights, CACHE), wasm: kernels, gpu } });
   }
   return own;
 }

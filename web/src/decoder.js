@@ -1,6 +1,7 @@
 /** Decodes .cae images of one model, in the thread that calls it. */
 import { crc32, readFile, readLossless, tilesOf } from './container.js';
 import { check } from './errors.js';
+import { Gpu, GpuError, GpuSynthesis } from './gpu.js';
 import { decodeAlpha, decodeByBrowser, decodeLossless } from './images.js';
 import { Kernels } from './kernels.js';
 import { Layers, stride } from './layers.js';
@@ -19,14 +20,15 @@ export class Decoder {
   /**
    * @param {Weights | Uint8Array} weights of an exact model, a file of `caecodec export --web` or the whole one
    * @param {BufferSource} wasm the bytes of kernels.wasm
+   * @param {import('./index.js').GpuChoice} [gpu]
    */
-  static async load(weights, wasm) {
+  static async load(weights, wasm, gpu = 'none') {
     const own = weights instanceof Weights ? weights : await loadWeights(weights);
-    return new Decoder(own, await Kernels.load(wasm));
+    return new Decoder(own, await Kernels.load(wasm), gpu);
   }
 
-  constructor(weights, kernels) {
-    Object.assign(this, { weights, kernels, base: kernels.top, units: undefined, last: Promise.resolve() });
+  constructor(weights, kernels, gpu) {
+    Object.assign(this, { weights, kernels, gpu, base: kernels.top, units: undefined, last: Promise.resolve() });
   }
 
   /**
@@ -63,18 +65,19 @@ export class Decoder {
     const metadata = {};
     for (const [name, content] of Object.entries(file.metadata)) metadata[name] = await inflate(content, name);
     const alpha = file.alpha && (await decodeAlpha(file.alpha, header, decodeImage));
-    this.#prepare();
-    const rows = new Rows(window, scale, { alpha, pitch: header.width, onRows });
-    const { width, height, data } = rows;
+    await this.#prepare();
+    const rows = () => new Rows(window, scale, { alpha, pitch: header.width, onRows });
+    const [width, height] = [window.width, window.height].map((side) => Math.ceil(side * scale));
     const facts = { width, height, orientation: orientationOf(metadata.exif), colorProfile: profileName(metadata.iccProfile) };
     onStart?.(facts);
-    const mark = this.kernels.top;
-    try {
-      await this.#paint(file, window, rows, decodeImage);
-    } finally {
-      this.kernels.top = mark;
-    }
-    return { ...facts, data, metadata };
+    if (this.byGpu)
+      try {
+        return { ...facts, metadata, isByGpu: true, data: await this.#paint(this.byGpu, file, window, rows(), decodeImage) };
+      } catch (error) {
+        if (!(error instanceof GpuError)) throw error;
+        Object.assign(this, { gpu: 'none', byGpu: undefined });
+      }
+    return { ...facts, metadata, isByGpu: false, data: await this.#paint(this.synthesis, file, window, rows(), decodeImage) };
   }
 
   /** Read a file, and make ready for symbols at its quality, in the place of the last one. */
@@ -84,7 +87,8 @@ export class Decoder {
     const { digest, units } = file.header;
     check(digest === weights.digest, 'UnknownModelError', `the file needs the model ${digest}, these weights are of ${weights.digest}`);
     if (this.units !== units) {
-      Object.assign(this, { units: undefined, means: undefined, synthesis: undefined });
+      this.byGpu?.release();
+      Object.assign(this, { units: undefined, means: undefined, synthesis: undefined, byGpu: undefined });
       kernels.top = this.base;
       this.symbolDecoder = new SymbolDecoder(kernels, weights, units);
       this.units = units;
@@ -93,16 +97,22 @@ export class Decoder {
   }
 
   /** Make ready for pixels. */
-  #prepare() {
-    if (this.synthesis) return;
-    const layers = new Layers(this.kernels, this.weights, this.units);
-    this.means = new Means(layers, this.weights);
-    this.synthesis = new Synthesis(layers, this.weights);
+  async #prepare() {
+    if (!this.synthesis) {
+      const layers = new Layers(this.kernels, this.weights, this.units);
+      this.means = new Means(layers, this.weights);
+      this.synthesis = new Synthesis(layers, this.weights);
+    }
+    if (this.gpu === 'none' || this.byGpu) return;
+    this.device ??= await Gpu.find(this.gpu === 'any');
+    this.byGpu = this.device && (await GpuSynthesis.make(this.device, this.synthesis));
+    if (!this.byGpu) this.gpu = 'none'; // and do not look again
   }
 
-  /** Decode the tiles that a window depends on as its rows need them, and give out the pixels. */
-  async #paint(file, window, rows, decodeImage) {
+  /** Decode the tiles that a window depends on as its rows need them, and return the pixels. */
+  async #paint(synthesis, file, window, rows, decodeImage) {
     const { header } = file;
+    const mark = this.kernels.top;
     const outer = this.#reach(header, window);
     const size = stride(this.weights.config.latent_channels);
     const yHat = this.kernels.zeros(outer.height * outer.width * size);
@@ -118,13 +128,17 @@ export class Decoder {
         if (content) lossless.push(await decodeLossless(content, place, header, decodeImage));
       }
     };
-    const { synthesis } = this;
-    for await (const { levels, row, count } of synthesis.paint(yHat, outer.height, outer.width, header.mode < 3, reach)) {
-      const band = { levels, top: STRIDE * outer.row + row, left: STRIDE * outer.column, count, pitch: 4 * STRIDE * outer.width };
-      for (const blocks of lossless) overlay(band, blocks);
-      rows.add(band);
-      lossless = lossless.filter(({ place }) => place.row.start + place.row.pixels > band.top + count);
+    try {
+      for await (const { levels, row, count } of synthesis.paint(yHat, outer.height, outer.width, header.mode < 3, reach)) {
+        const band = { levels, top: STRIDE * outer.row + row, left: STRIDE * outer.column, count, pitch: 4 * STRIDE * outer.width };
+        for (const blocks of lossless) overlay(band, blocks);
+        rows.add(band);
+        lossless = lossless.filter(({ place }) => place.row.start + place.row.pixels > band.top + count);
+      }
+    } finally {
+      this.kernels.top = mark;
     }
+    return rows.data;
   }
 
   /** Return the positions that the pixels of a window depend on. */

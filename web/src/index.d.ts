@@ -40,6 +40,9 @@ export interface DecodeOptions {
   onRows?: (rows: Rows) => void;
 }
 
+/** Who makes pixels of the latent: a GPU where there is one, also a program that stands for one, or WebAssembly alone. */
+export type GpuChoice = 'hardware' | 'any' | 'none';
+
 export interface ClientOptions extends Omit<DecodeOptions, 'decodeImage'> {
   /** Address of a weights file or, with a slash at its end, of a folder of them named DIGEST.safetensors; or its bytes. */
   weights: string | URL | Uint8Array;
@@ -47,6 +50,8 @@ export interface ClientOptions extends Omit<DecodeOptions, 'decodeImage'> {
   wasm?: string | Uint8Array;
   /** Workers that share an image, 1 if not given: each takes a band of its rows, in memory of its own. */
   threads?: number;
+  /** 'hardware' if not given. A GPU whose numbers are not those of WebAssembly is not used. */
+  gpu?: GpuChoice;
   /** Makes the worker, where worker.js does not lie beside the module. */
   worker?: () => Worker;
 }
@@ -56,6 +61,8 @@ export interface DecodedImage extends Start {
   data: Uint8ClampedArray;
   /** What the file holds of iccProfile, exif and xmp. */
   metadata: Record<string, Uint8Array>;
+  /** Whether a GPU made the pixels, which are the same ones. */
+  isByGpu: boolean;
 }
 
 export interface Header {
@@ -86,7 +93,7 @@ export function loadWeights(bytes: Uint8Array): Promise<Weights>;
 
 /** Decodes files of one model in the thread that calls it. */
 export class Decoder {
-  static load(weights: Weights | Uint8Array, wasm: BufferSource): Promise<Decoder>;
+  static load(weights: Weights | Uint8Array, wasm: BufferSource, gpu?: GpuChoice): Promise<Decoder>;
   readonly weights: Weights;
   decode(bytes: Uint8Array, options?: DecodeOptions): Promise<DecodedImage>;
 }

@@ -128,8 +128,12 @@ export class Layers {
     });
   }
 
-  #layer(name) {
-    const { kernels, weights } = this;
+  /**
+   * Return a layer as its numbers: weights (outputs, inputs, or 9 if depthwise) and bias in whole units of each output,
+   * these units, and what its inputs are rounded by; `scale` is missing where it is 1.
+   */
+  numbers(name) {
+    const { weights } = this;
     const [outputs, perGroup, side] = weights.shape(`${name}.weight`);
     const step = weights.values(`exact.${name}.step`);
     const inputs = step.length;
@@ -138,17 +142,23 @@ export class Layers {
     const inHalves = HALVES.includes(name);
     const isActivated = last === 'mix_space' || last === 'contract';
     const levels = isDepthwise ? 8191 : inHalves ? 16383 : 1023;
-    const { W, B, units } = this.#rounded(name, { step, outputs, perGroup, side, isDepthwise, inHalves, levels });
     const unit = isActivated ? UNITS[this.activation] : 1;
-    const scale = new Float64Array(stride(inputs));
-    step.forEach((value, c) => (scale[c] = unit / value));
+    const scale = last === 'mix_out' ? undefined : Float32Array.from(step, (value) => unit / value);
+    const activation = isActivated ? ACTIVATIONS[this.activation] : 0;
+    const rounded = this.#rounded(name, { step, outputs, perGroup, side, isDepthwise, inHalves, levels });
+    return { inputs, outputs, isDepthwise, inHalves, levels, scale, activation, ...rounded };
+  }
+
+  #layer(name) {
+    const { kernels } = this;
+    const { inputs, outputs, isDepthwise, levels, scale, activation, W, B, units } = this.numbers(name);
     return {
       inStride: stride(inputs),
       outStride: stride(outputs),
       levels,
       isDepthwise,
-      scale: last === 'mix_out' ? 0 : kernels.put(Float32Array, scale),
-      activation: isActivated ? ACTIVATIONS[this.activation] : 0,
+      scale: scale ? this.channels(scale) : 0,
+      activation,
       ...(isDepthwise ? packSpace(kernels, W, B, units) : packAcross(kernels, W, B, units)),
     };
   }

@@ -1,8 +1,8 @@
 /** From the latent to pixels, a few rows at a time: FORMAT.md sections 7.4 and 7.5. */
 import { stride } from './layers.js';
 
-const POSITIONS_AT_ONCE = 512; // of the latent, about: what they become stays in cache
-const PATCH = 8;
+export const POSITIONS_AT_ONCE = 512; // of the latent, about: what they become stays in cache
+export const PATCH = 8;
 
 /** What a block makes of rows of features that come one after the other. Its last row waits for the one after it. */
 class BlockStream {
@@ -85,7 +85,7 @@ export class Synthesis {
       const wide = layers.upsample('synthesis.up', part.x, part.rows, width, C);
       run.scaleChannels(wide, this.gain, 4 * part.rows * width, stride(C));
       part = blocks.reduce((given, stream) => stream.next(given, isLast), { x: wide, rows: 2 * part.rows });
-      if (part.rows) yield { levels: this.#levels(part, 2 * width, isGray), row: done, count: PATCH * part.rows };
+      if (part.rows) yield { levels: this.#patches(part, 2 * width, isGray), row: done, count: PATCH * part.rows };
       done += PATCH * part.rows;
       kernels.top = mark;
     }
@@ -95,15 +95,19 @@ export class Synthesis {
     return Array.from({ length: count }, (_, k) => new BlockStream(this.layers, `${name}.${k}`, capacity + k, width));
   }
 
-  #levels({ x, rows }, width, isGray) {
-    const { kernels, run, layers } = this;
+  #patches({ x, rows }, width, isGray) {
+    const { kernels, layers } = this;
+    const planes = kernels.reserve(4 * rows * width * 3 * PATCH * PATCH);
+    layers.convolve('synthesis.patch', planes, x, rows, width);
+    return this.levels(planes, rows, width, isGray);
+  }
+
+  /** Return the RGBA bytes of planes (rows, width, 192). */
+  levels(planes, rows, width, isGray) {
+    const { kernels, run } = this;
     const bytes = 4 * PATCH * rows * PATCH * width;
     const levels = kernels.reserve(bytes);
-    kernels.within(() => {
-      const planes = kernels.reserve(4 * rows * width * 3 * PATCH * PATCH);
-      layers.convolve('synthesis.patch', planes, x, rows, width);
-      run.levels(levels, planes, width, PATCH * rows, PATCH * width, 4 * PATCH * width, isGray ? 1 : 0);
-    });
+    run.levels(levels, planes, width, PATCH * rows, PATCH * width, 4 * PATCH * width, isGray ? 1 : 0);
     return kernels.view(Uint8Array, levels, bytes);
   }
 }

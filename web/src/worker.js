@@ -6,7 +6,7 @@ let decoder;
 onmessage = async ({ data: { id, load, bytes, options, wantsRows } }) => {
   try {
     if (load) {
-      decoder = await Decoder.load(load.weights, load.wasm);
+      decoder = await Decoder.load(load.weights, load.wasm, load.gpu);
       return postMessage({ id, result: decoder.weights.digest });
     }
     const listeners = {
