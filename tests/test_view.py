@@ -130,6 +130,37 @@ def test_golden_files_and_vectors_hold_in_a_browser(site: str, browser: webdrive
     assert number > 100
 
 
+ATTACK = """
+const [toys, shipped, weights, done] = arguments;
+const { attackShipped, attackToy } = await import('/web/test/attack.js');
+const { Decoder } = await import('/web/src/index.js');
+const fetched = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
+const all = (paths) => Promise.all(paths.map((path) => fetched(`/${path}`)));
+const wasm = await fetched('/web/src/kernels.wasm');
+try {
+  const toy = await Decoder.load(await fetched('/tests/golden/toy.safetensors'), wasm);
+  const decoder = await Decoder.load(await fetched(weights), wasm);
+  done([await attackToy(toy, await all(toys)), await attackShipped(decoder, await all(shipped))]);
+} catch ({ message }) {
+  done(message);
+}
+"""
+
+
+def test_2000_hostile_files_end_in_errors_in_a_browser(
+    site: str, browser: webdriver.Chrome
+) -> None:
+    browser.get(site)
+    browser.set_script_timeout(SECONDS)
+    toys = sorted((GOLDEN / "decode").glob("*.cae"))
+    shipped = [path for path in SHIPPED if re.match("visual-(gray|q0|tiles)", path.stem)]
+    corpora = [[path.relative_to(ROOT).as_posix() for path in paths] for paths in (toys, shipped)]
+    weights = f"/models/{find_weights('visual').digest.hex()}.safetensors"
+    outcomes = browser.execute_async_script(ATTACK, *corpora, weights)
+    assert isinstance(outcomes, list), outcomes
+    assert sum(sum(own.values()) for own in outcomes) == 2000
+
+
 def test_weights_are_fetched_once(
     decode: Callable[..., dict[str, Any]], site: str, browser: webdriver.Chrome
 ) -> None:
