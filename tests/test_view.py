@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -246,20 +249,28 @@ def test_the_element_knows_its_size_early_and_turns_the_image(
     assert np.array_equal(found, rgba(expected))
 
 
-def test_the_page_of_the_guide_works_when_copied(
-    site: str, folder: Path, browser: webdriver.Chrome
-) -> None:
+def test_the_guide_works_when_copied(tmp_path: Path, browser: webdriver.Chrome) -> None:
     guide = (ROOT / "docs" / "guides" / "web-site.md").read_text()
+    (commands,) = re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)
     (page,) = re.findall(r"```html\n(.*?)```", guide, re.DOTALL)
-    (folder / "guide.html").write_text(page)
-    (folder / "photo.cae").write_bytes(SHIPPED[-1].read_bytes())
-    browser.get(f"{site}/guide.html")
-    WebDriverWait(browser, SECONDS).until(
-        lambda driver: driver.execute_script("return document.querySelector('cae-image').result")
-    )
-    shown = browser.find_element(By.TAG_NAME, "cae-image")
-    assert shown.size["width"] > 10
-    assert shown.accessible_name == "A photograph"
+    (tmp_path / "web").symlink_to(ROOT / "web")
+    Image.fromarray(synthetic_image(64, 48, 4)).save(tmp_path / "photo.png")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(commands, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
+    (tmp_path / "site" / "index.html").write_text(page)
+    with serving(tmp_path / "site") as address:
+        browser.get(address)
+        shown = browser.find_element(By.TAG_NAME, "cae-image")
+        WebDriverWait(browser, SECONDS).until(
+            lambda driver: driver.execute_script("return arguments[0].result", shown)
+        )
+        assert shown.size["width"] > 10
+        assert shown.accessible_name == "A photograph"
+        browser.execute_script("arguments[0].setAttribute('src', 'x')", shown)
+        WebDriverWait(browser, SECONDS).until(
+            lambda driver: driver.execute_script("return arguments[0].error", shown)
+        )
+        assert browser.execute_script("return arguments[0].text.innerText", shown) == "A photograph"
 
 
 def test_the_page_of_view_needs_no_other_file_and_shows_the_very_pixels(

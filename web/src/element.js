@@ -14,9 +14,10 @@ export class CaeImage extends HTMLElement {
     super();
     const root = this.attachShadow({ mode: 'open' });
     const style = document.createElement('style');
-    style.textContent = ':host { display: inline-block } canvas { display: block; max-width: 100%; height: auto }';
+    style.textContent = ':host { display: inline-block } canvas { display: block; max-width: 100%; height: auto } canvas[hidden] { display: none }';
     this.canvas = document.createElement('canvas');
-    root.append(style, this.canvas);
+    this.text = document.createElement('span'); // stands in the place of an image that cannot be shown
+    root.append(style, this.canvas, this.text);
     this.internals = this.attachInternals();
     this.internals.role = 'img';
   }
@@ -33,6 +34,12 @@ export class CaeImage extends HTMLElement {
 
   get naturalHeight() {
     return this.painting ? this.canvas.height : 0;
+  }
+
+  #state({ result, error }) {
+    Object.assign(this, { result, error });
+    this.text.textContent = error ? this.getAttribute('alt') : '';
+    this.canvas.hidden = Boolean(error);
   }
 
   async #load(address) {
@@ -52,11 +59,11 @@ export class CaeImage extends HTMLElement {
         onRows: (rows) => isCurrent() && this.painting.add(rows),
       });
       if (!isCurrent()) return;
-      this.result = result;
+      this.#state({ result });
       this.dispatchEvent(new Event('load'));
     } catch (error) {
       if (!isCurrent()) return;
-      this.error = error;
+      this.#state({ error });
       this.dispatchEvent(new ErrorEvent('error', { error, message: error.message }));
     }
   }
