@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -20,9 +21,6 @@ from caecodec.nn.inference import Latent, ModelAtQuality, Quantized
 from caecodec.nn.rounding import DeadZones, Rounding, nearest
 
 REFINED_MAGNITUDES = 8
-FIRST_SHARE = 0.3
-HALF_LIFE = 8.0
-"""Refinement steps after which the share of a new target has halved."""
 
 
 class Tuning(NamedTuple):
@@ -33,19 +31,36 @@ class Tuning(NamedTuple):
         refining: the same, in all steps of refinement.
         curvatures: bits for a squared error of one step in y_hat, through the synthesis transform,
             at quality 0 and at quality 100; geometric between them.
+        adds_up: whether targets go on from the last one, or from y_hat.
+        farthest: largest move of an element, in quantiser steps.
+        first_share: share of the way that the first target goes.
+        half_life: steps of refinement after which that share has halved.
     """
 
     rounding: float
     refining: float
     curvatures: tuple[float, float]
+    adds_up: bool = False
+    farthest: float = math.inf
+    first_share: float = 0.3
+    half_life: float = 8.0
 
     def curvature(self, quality: float) -> float:
         """Return the bits for a squared error of one step at a quality."""
         low, high = self.curvatures
         return low * (high / low) ** (quality / MAX_QUALITY)
 
+    def share(self, step: int) -> float:
+        """Return the share of the way that the target after a step of refinement goes."""
+        return self.first_share * 0.5 ** (step / self.half_life)
 
-TUNINGS = {"mse": Tuning(1.0, 0.55, (8.0, 8.0)), "visual": Tuning(2.0, 1.0, (20.0, 80.0))}
+
+TUNINGS = {
+    "mse": Tuning(1.0, 0.55, (8.0, 8.0)),
+    "visual": Tuning(
+        2.0, 1.0, (15.0, 30.0), adds_up=True, farthest=0.6, first_share=0.2, half_life=3.0
+    ),
+}
 """By the distortion that a model was trained for."""
 
 
@@ -182,12 +197,15 @@ class SymbolSearch:
         """Yield trials of targets that follow the distortion's gradient.
 
         The synthesis transform is close to orthonormal in these units, so the y_hat of least
-        distortion lies near y_hat - gradient / (2 curvature). The target moves a share of the way
-        to it, starting from y, and is rounded with dead zones again.
+        squared error lies near y_hat - gradient / (2 curvature). The target moves a share of the
+        way to it, starting from y, and is rounded with dead zones again. A distortion that a few
+        places dominate has none so near: then targets add up moves along its gradient, none of
+        them far.
         """
         quality = model.quality_units / QUALITY_UNIT
-        rounding = self._refined.at_quality(quality, self._tuning.refining)
-        curvature = self._tuning.curvature(quality)
+        tuning = self._tuning
+        rounding = self._refined.at_quality(quality, tuning.refining)
+        curvature = tuning.curvature(quality)
         target = latent.y
         for step in range(steps + 1):
             quantized = _quantized(model, latent._replace(y=target), rounding)
@@ -196,8 +214,9 @@ class SymbolSearch:
                 distorted = distortion(y_hat)
                 (gradient,) = torch.autograd.grad(distorted, y_hat)
             yield Trial(self._bits(quantized, latent) + distorted.item(), quantized)
-            ideal = quantized.y_hat - gradient / (2 * curvature)
-            target = target.lerp(ideal, FIRST_SHARE * 0.5 ** (step / HALF_LIFE))
+            move = (gradient / (2 * curvature)).clamp(-tuning.farthest, tuning.farthest)
+            start = target if tuning.adds_up else quantized.y_hat
+            target = target.lerp(start - move, tuning.share(step))
 
     def _bits(self, quantized: Quantized, latent: Latent) -> float:
         return self._tables.bits(flat(quantized.symbols), flat(latent.indexes))
