@@ -23,7 +23,8 @@ export class Gpu {
 
   static async #find(isAny) {
     const adapter = await globalThis.navigator?.gpu?.requestAdapter({ powerPreference: 'high-performance' });
-    if (!adapter || (adapter.info?.isFallbackAdapter && !isAny)) return undefined;
+    const isProgram = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter; // where it stands by the browser's age
+    if (!adapter || (isProgram && !isAny)) return undefined;
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
     const device = await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
     const program = async (name, constants) => {
