@@ -94,7 +94,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="module")
 def gpu_browser() -> Iterator[webdriver.Chrome]:
-    """The same with WebGPU, by a program that stands for a GPU."""
+    """The same with WebGPU, by a software adapter."""
     with chromium("enable-unsafe-webgpu", "use-webgpu-adapter=swiftshader") as found:
         yield found
 

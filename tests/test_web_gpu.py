@@ -1,6 +1,6 @@
 """The decoder of web/ by WebGPU: the same pixels, or WebAssembly instead.
 
-The device is Chromium's SwiftShader, a program that runs shaders on the processor.
+The device is Chromium's SwiftShader, a software adapter.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def test_a_gpu_makes_the_very_pixels_also_in_bands_and_gives_way_where_it_fails(
 
 
 @pytest.mark.parametrize(("gpu", "change"), [("hardware", ""), ("none", ""), ("any", ROUNDS_DOWN)])
-def test_no_program_is_taken_for_a_gpu_nor_one_that_rounds_otherwise(
+def test_no_software_adapter_is_taken_unasked_nor_one_that_rounds_otherwise(
     gpu: str, change: str, page: Page
 ) -> None:
     page.load(gpu)

@@ -16,15 +16,15 @@ export class GpuError extends Error {}
 
 /** A device, its programs, and what it does with them. */
 export class Gpu {
-  /** Return what runs shaders: a GPU or, if `any` is, a program that stands for one. @returns {Promise<Gpu | undefined>} */
+  /** Return what runs shaders: a GPU or, if `isAny`, a software adapter, too. @returns {Promise<Gpu | undefined>} */
   static async find(isAny) {
     return Gpu.#find(isAny).catch(() => undefined);
   }
 
   static async #find(isAny) {
     const adapter = await globalThis.navigator?.gpu?.requestAdapter({ powerPreference: 'high-performance' });
-    const isProgram = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter; // where it stands by the browser's age
-    if (!adapter || (isProgram && !isAny)) return undefined;
+    const isSoftware = adapter?.info?.isFallbackAdapter ?? adapter?.isFallbackAdapter; // where it stands by the browser's age
+    if (!adapter || (isSoftware && !isAny)) return undefined;
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
     const device = await adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
     const program = async (name, constants) => {

@@ -40,7 +40,7 @@ export interface DecodeOptions {
   onRows?: (rows: Rows) => void;
 }
 
-/** Who makes pixels of the latent: a GPU where there is one, also a program that stands for one, or WebAssembly alone. */
+/** Who makes pixels of the latent: a GPU where there is one, a software adapter, too, or WebAssembly alone. */
 export type GpuChoice = 'hardware' | 'any' | 'none';
 
 export interface ClientOptions extends Omit<DecodeOptions, 'decodeImage'> {
