@@ -9,6 +9,7 @@ metadata are left out.
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,41 +89,47 @@ class ExactNetworks:
             x, unit = self.act(x), self.unit
         if last != "mix_out":
             x = x * (unit / step).astype(np.float32)[:, None, None]
-        weight, bias, levels = self.rounded(name, step)
+        shift = self.tensors[f"exact.{name}.shift"].astype(np.float64)
+        if name in WIDE:
+            return self.in_halves(name, x, shift)
+        is_depthwise = self.tensors[f"{name}.weight"].shape[2] == 3
+        levels = np.float32(8191 if is_depthwise else 1023)
+        weight, bias = self.rounded(name, shift, levels)
         a = np.rint(x).clip(-levels, levels)
-        if weight.ndim == 3:
-            return in_space(weight, a) + bias
-        if name not in WIDE:
-            return across(weight, a) + bias
-        high = 128 * np.floor(a / 128)
-        return (across(weight, high) + bias) + across(weight, a - high)
+        return (in_space if is_depthwise else across)(weight, a) + bias
 
-    def rounded(self, name: str, step: Doubles) -> tuple[Floats, Floats, int]:
-        """Return W (out, in), or (C, 3, 3) of a depthwise layer, B (out, 1, 1) and L."""
+    def in_halves(self, name: str, x: Floats, shift: Doubles) -> Floats:
+        """Apply one of the three layers to inputs in steps: two sums."""
+        is_split = np.arange(len(x)) < 64
+        levels = np.where(is_split, 16383, 4095).astype(np.float32)[:, None, None]
+        a = np.rint(x).clip(-levels, levels)
+        high = 128 * np.floor(a / 128) * is_split.astype(np.float32)[:, None, None]
+        first, bias = self.rounded(name, shift[0], 128 * is_split, unit=128)
+        second, _ = self.rounded(name, shift[1], np.where(is_split, 127, 4095), unit=0)
+        return (across(first, high) + bias) + across(second, a - high)
+
+    def rounded(self, name: str, shift: Doubles, levels: Any, unit: int = 1) -> list[Floats]:
+        """Return W (out, in, k, k) and B (out, 1, 1), whose unit is 0 if it is not in the sum."""
         weight, bias = (self.tensors[f"{name}.{part}"].astype(float) for part in ("weight", "bias"))
-        scale = 2.0 ** self.tensors[f"exact.{name}.shift"].astype(np.float64)
+        step = self.tensors[f"exact.{name}.step"].astype(np.float64)[:, None, None]
         if f"{name}.gain.values" in self.tensors:
             gain = exponential(self.table(f"{name}.gain.values"))
             weight = weight * gain[:, None, None, None]
             bias = bias * gain + self.table(f"{name}.shift.values")
-        is_depthwise, levels = weight.shape[2] == 3, 16383 if name in WIDE else 1023
-        weight = weight[:, 0] * step[:, None, None] if is_depthwise else weight[..., 0, 0] * step
+        weight = weight * (step[:, None] if weight.shape[2] == 3 else step)
         if name.endswith("mix_space"):
             following = self.tensors[f"exact.{name.replace('mix_space', 'mix_out')}.step"]
-            weight = weight / following.astype(np.float64)[:, None, None]
+            weight = weight / following.astype(np.float64)[:, None, None, None]
             bias = bias / following
-        levels = 8191 if is_depthwise else levels
-        weight = np.rint((weight.T * scale).T)
-        bias = np.rint(bias * scale)
-        sizes = np.abs(weight).sum(axis=tuple(range(1, weight.ndim)))
-        if name in WIDE:
-            bias = 128 * np.rint(bias / 128)
-            reached = sizes * 128 + np.abs(bias) / 128
-        else:
-            reached = sizes * levels + np.abs(bias)
+        scale = 2.0**shift
+        weight, bias = np.rint(weight * scale[:, None, None, None]), np.rint(bias * scale)
+        reached = (np.abs(weight).sum((2, 3)) * levels).sum(1)
+        if unit:
+            bias = unit * np.rint(bias / unit)
+            reached = reached + np.abs(bias) / unit
         check(bool(reached.max() < 2**24), f"sums of layer {name} are not exact")
-        weight, bias = (weight.T / scale).T, bias / scale
-        return weight.astype(np.float32), bias.astype(np.float32)[:, None, None], levels
+        parts = weight / scale[:, None, None, None], (bias / scale)[:, None, None]
+        return [part.astype(np.float32) for part in parts]
 
     def block(self, name: str, x: Floats) -> Floats:
         """Apply a block."""
@@ -174,8 +181,8 @@ class ExactNetworks:
 
 
 def across(weight: Floats, a: Floats) -> Floats:
-    """Return the sums over channels: (out, in) of (in, h, w)."""
-    return (weight @ a.reshape(len(a), -1)).reshape(-1, *a.shape[1:])
+    """Return the sums over channels: (out, in, 1, 1) of (in, h, w)."""
+    return (weight[..., 0, 0] @ a.reshape(len(a), -1)).reshape(-1, *a.shape[1:])
 
 
 def in_space(weight: Floats, a: Floats) -> Floats:
@@ -186,7 +193,7 @@ def in_space(weight: Floats, a: Floats) -> Floats:
     for dy in range(3):
         for dx in range(3):
             window = padded[:, dy : dy + height, dx : dx + width]
-            total += weight[:, dy, dx, None, None] * window
+            total += weight[:, 0, dy, dx, None, None] * window
     return total
 
 

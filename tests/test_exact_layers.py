@@ -154,19 +154,22 @@ def test_sums_are_those_of_integers(exported: tuple[Weights, ExactReport]) -> No
                 else layer(x.clone(), quality)
             )
             rounded = layer._received(x.clone()).double()
-            weight, bias = layer._weights(quality)
-            exact = torch.nn.functional.conv2d(
-                rounded,
-                weight.double(),
-                None if layer.is_wide else bias.double(),
-                padding=layer.layer.padding,
-                groups=layer.layer.groups,
-            )
-        if layer.is_wide:  # its halves are exact, and rounded as they are added
-            exact = exact + bias.double()[:, None, None]
-            torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=1e-6)
-        else:
-            assert torch.equal(found.double(), exact), layer.name
+            inputs = [rounded]
+            if layer.is_wide:
+                high = (rounded[:, :64] / 128).floor()
+                inputs = [high, torch.cat((rounded[:, :64] - 128 * high, rounded[:, 64:]), 1)]
+            sums = [
+                torch.nn.functional.conv2d(
+                    given,
+                    weight.double(),
+                    None if bias is None else bias.double(),
+                    padding=layer.layer.padding,
+                    groups=layer.layer.groups,
+                )
+                for given, (weight, bias) in zip(inputs, layer._kernels(quality), strict=True)
+            ]
+        assert all(torch.equal(each, each.float().double()) for each in sums), layer.name
+        assert torch.equal(found, sum(each.float() for each in sums)), layer.name
 
 
 def test_a_sum_beyond_what_float32_holds_is_refused_by_the_layers_name(
@@ -200,7 +203,7 @@ def test_no_layer_in_space_is_one_that_winograds_algorithm_takes(
     networks = Codec(exported[0]).model.networks  # type: ignore[attr-defined]
     layers = [module for module in networks.modules() if isinstance(module, ExactSpaceConv2d)]
     assert layers
-    assert not any(layer._weights(None)[0].is_contiguous() for layer in layers)
+    assert not any(layer._kernels(None)[0][0].is_contiguous() for layer in layers)
 
 
 def test_a_missing_or_unknown_part_is_refused(exported: tuple[Weights, ExactReport]) -> None:

@@ -340,12 +340,17 @@ def test_exact_layers_give_the_values_of_the_vectors(vector: Vector) -> None:
     quality = torch.tensor([vector["units"] / 100])
     x = torch.tensor([vector["x"]])
     with torch.inference_mode():
-        weight, bias = layer._weights(quality)
+        kernels = layer._kernels(quality)
         rounded = layer._received(x.clone())
         found = layer(x) if isinstance(layer, ExactSpaceConv2d) else layer(x, quality)
-    scale = 2.0 ** torch.tensor(vector["tensors"][f"exact.{vector['layer']}.shift"])
-    assert torch.equal(weight * scale[:, None, None, None], torch.tensor(vector["W"]).float())
-    assert torch.equal(bias * scale, torch.tensor(vector["B"]).float())
+    shift = torch.tensor(vector["tensors"][f"exact.{vector['layer']}.shift"])
+    scales = 2.0 ** torch.atleast_2d(shift)
+    expected = vector["W"] if layer.is_wide else [vector["W"]]
+    units = (128, 1) if layer.is_wide else (1,)
+    for (weight, _), scale, unit, numerators in zip(kernels, scales, units, expected, strict=True):
+        found_numerators = weight * scale[:, None, None, None] / unit
+        assert torch.equal(found_numerators, torch.tensor(numerators).float())
+    assert torch.equal(kernels[0][1] * scales[0], torch.tensor(vector["B"]).float())
     assert rounded[0].tolist() == vector["a"]
     assert found[0].tolist() == vector["y"]
 

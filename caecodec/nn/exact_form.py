@@ -21,12 +21,16 @@ LEVELS = 1023
 less those that sums over channels take."""
 SPACE_LEVELS = 8191
 """The same where a sum is over nine positions alone."""
-WIDE_LEVELS = 16383
-"""The same where inputs are split into two halves."""
-HALF = 128.0
-"""What the upper half of an input is a multiple of."""
 WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
 """The layers of the path from latents to pixels, which carries the image itself."""
+SPLIT = 64
+"""Their first inputs, which are split into two halves: the strongest ones, as training starts."""
+SPLIT_LEVELS = 16383
+"""Largest magnitude of a rounded input that is split."""
+REST_LEVELS = 4095
+"""The same of the other inputs of these layers."""
+HALF = 128.0
+"""What the upper half of an input is a multiple of."""
 MAX_SHIFT = 40
 """Most fractional bits of an output."""
 SUM_BOUND = 2**24
@@ -34,10 +38,10 @@ SUM_BOUND = 2**24
 GIVEN_STEPS = "mix_out"
 """The layer of a block that is given its own steps: the one before it, in space, scales to them."""
 
+Array = NDArray[np.float64]
+
 _SQUARINGS = 10
 _TERMS = 9
-
-Array = NDArray[np.float64]
 
 
 class Form(NamedTuple):
@@ -45,11 +49,30 @@ class Form(NamedTuple):
 
     Attributes:
         step: float32 (in,), what a unit of each rounded input is worth.
-        shift: int8 (out,), fractional bits of each output.
+        shift: int8 (out,), fractional bits of each output; of wide layers (2, out), of both sums.
     """
 
     step: NDArray[Any]
     shift: NDArray[Any]
+
+
+class Sum(NamedTuple):
+    """A sum of products that float32 has to hold exactly.
+
+    Attributes:
+        inputs: it is over the first so many.
+        levels: (inputs,) or, if all are alike, (1,), the largest magnitude of each, in units.
+        unit: 1, or HALF for upper halves.
+    """
+
+    inputs: int
+    levels: Array
+    unit: float
+
+    def largest(self, weight: Array, bias: Array) -> Array:
+        """Return the largest magnitude (out,) that it may reach, of W (out, in, k, k) and B."""
+        sizes = np.abs(weight[:, : self.inputs]).sum((2, 3)) * self.levels
+        return np.asarray(sizes.sum(1) + np.abs(bias) / self.unit)
 
 
 def weight_and_bias(layer: nn.Conv2d, units: int) -> tuple[Array, Array]:
@@ -76,19 +99,20 @@ def in_steps(weight: Array, bias: Array, step: Array, out_step: Array) -> tuple[
     return weight / out_step[:, None, None, None], bias / out_step
 
 
-def levels_of(name: str, layer: nn.Conv2d) -> int:
-    """Return the largest magnitude of what a layer rounds its inputs to."""
+def levels_of(name: str, layer: nn.Conv2d) -> Array:
+    """Return the largest magnitude of what a layer rounds each of its inputs to, (in,)."""
     if name in WIDE:
-        return WIDE_LEVELS
-    return SPACE_LEVELS if layer.groups > 1 else LEVELS
+        return np.where(np.arange(layer.in_channels) < SPLIT, SPLIT_LEVELS, REST_LEVELS)
+    return np.full(layer.in_channels, SPACE_LEVELS if layer.groups > 1 else LEVELS)
 
 
-def largest_sums(name: str, layer: nn.Conv2d, weight: Array, bias: Array) -> Array:
-    """Return the largest magnitude that a sum of each output may reach, in its units (out,)."""
-    sizes, offsets = np.abs(weight).sum((1, 2, 3)), np.abs(bias)
-    if name in WIDE:  # the sum of the upper halves is in units of HALF
-        return sizes * HALF + offsets / HALF
-    return sizes * levels_of(name, layer) + offsets
+def sums_of(name: str, layer: nn.Conv2d) -> list[Sum]:
+    """Return the sums of a layer: one, or those of upper halves and of all that is left."""
+    levels, inputs = levels_of(name, layer), layer.in_channels
+    if name not in WIDE:
+        return [Sum(inputs, levels[:1], 1.0)]
+    left = np.where(levels == SPLIT_LEVELS, HALF - 1, levels)
+    return [Sum(min(SPLIT, inputs), np.full(1, HALF), HALF), Sum(inputs, left, 1.0)]
 
 
 def interpolate(values: Array, units: int) -> Array:

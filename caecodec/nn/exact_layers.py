@@ -25,6 +25,8 @@ from caecodec.nn.exact_form import (
     GIVEN_STEPS,
     HALF,
     MAX_SHIFT,
+    REST_LEVELS,
+    SPLIT,
     SUM_BOUND,
     WIDE,
     Array,
@@ -32,9 +34,9 @@ from caecodec.nn.exact_form import (
     exponential,
     in_steps,
     interpolate,
-    largest_sums,
     levels_of,
     out_step,
+    sums_of,
     table_values,
     weight_and_bias,
 )
@@ -50,6 +52,8 @@ VALUES_AT_ONCE = 2**18
 """Inputs that are activated and rounded at a time, so that they stay in cache."""
 
 Tensors = TypeVar("Tensors")
+Kernel = tuple[Tensor, Tensor | None]
+"""The weight and the bias of one of a layer's sums."""
 
 
 class ExactConv2d(nn.Module):
@@ -75,35 +79,38 @@ class ExactConv2d(nn.Module):
         """
         super().__init__()
         step, shift = form
-        if step.shape != (layer.in_channels,) or shift.shape != (layer.out_channels,):
+        self._sums = sums_of(name, layer)
+        of_outputs = (len(self._sums), layer.out_channels)
+        if step.shape != (layer.in_channels,) or np.atleast_2d(shift).shape != of_outputs:
             raise ModelError(f"the exact form of layer {name} has the wrong shape")
         if not step.min() > 0 or shift.min() < 0 or shift.max() > MAX_SHIFT:
             raise ModelError(f"the exact form of layer {name} is beyond its range")
         self.layer, self.name = layer, name
         self.is_wide = name in WIDE
-        self.levels = levels_of(name, layer)
+        self.levels = int(levels_of(name, layer).max())
         self._activation = activation if name.endswith(ACTIVATED) else None
         self._in_place = name.endswith(IN_PLACE)
         self._step, self._out_step = step.astype(np.float64), out_step
-        self._shift = shift.astype(np.int64)
+        self._shift = np.atleast_2d(shift).astype(np.int64)
         unit = UNITS[activation] if self._activation else 1.0
         self._scale: Tensor | None = None
         if not name.endswith(GIVEN_STEPS):
             scale = (unit / self._step).astype(np.float32)
             self._scale = torch.from_numpy(scale)[:, None, None]
-        self._made: tuple[int, Tensor, Tensor] | None = None
+        self._made: tuple[int, list[Kernel]] | None = None
 
     def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         """Convolve: (1, in, h, w), quality (1,) if it has tables -> (1, out, h', w')."""
         if torch.is_grad_enabled():
             return convolve(self.layer, x, quality)
         rounded = self._received(x)
-        weight, bias = self._weights(quality)
+        kernels = self._kernels(quality)
         if not self.is_wide:
-            return self._convolve(rounded, weight, bias)
-        high = (rounded * (1 / HALF)).floor_()
-        low = rounded.sub_(high, alpha=HALF)
-        return self._convolve(high, weight * HALF, bias).add_(self._convolve(low, weight, None))
+            return self._convolve(rounded, kernels[0])
+        first = rounded[:, :SPLIT]
+        high = (first * (1 / HALF)).floor_()
+        first.sub_(high, alpha=HALF)
+        return self._convolve(high, kernels[0]).add_(self._convolve(rounded, kernels[1]))
 
     def _received(self, x: Tensor) -> Tensor:
         """Return inputs rounded to whole steps, in place where nobody else needs them."""
@@ -117,46 +124,48 @@ class ExactConv2d(nn.Module):
             if self._scale is not None:
                 torch.mul(rows, self._scale, out=own)
             own.round_().clamp_(-self.levels, self.levels)
+            if self.is_wide:
+                own[:, SPLIT:].clamp_(-REST_LEVELS, REST_LEVELS)
         return out
 
-    def _convolve(self, rounded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return self.layer._conv_forward(rounded, weight, bias)  # noqa: SLF001 - as it convolves
+    def _convolve(self, rounded: Tensor, kernel: Kernel) -> Tensor:
+        return self.layer._conv_forward(rounded, *kernel)  # noqa: SLF001 - as it convolves
 
-    def _weights(self, quality: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return weight and bias, those of the last quality asked for."""
+    def _kernels(self, quality: Tensor | None) -> list[Kernel]:
+        """Return the kernels of the sums, those of the last quality asked for."""
         units = 0
         if quality is not None and isinstance(self.layer, QualityConv2d):
             units = _units(quality)
-        made = self._made
-        if made is None or made[0] != units:
-            made = self._made = (units, *self._rounded(units))
-        return made[1:]
+        if self._made is None or self._made[0] != units:
+            self._made = units, list(self._rounded(units))
+        return self._made[1]
 
-    def _rounded(self, units: int) -> tuple[Tensor, Tensor]:
-        """Return weight and bias at a quality in hundredths, multiples of the outputs' units.
+    def _rounded(self, units: int) -> Iterator[Kernel]:
+        """Yield the kernel of each sum at a quality in hundredths, multiples of its units.
 
         Raises:
             ModelError: a sum might reach the bound.
         """
         weight, bias = weight_and_bias(self.layer, units)
         weight, bias = in_steps(weight, bias, self._step, self._out_step)
-        unit = 2.0**self._shift
-        weight = np.rint(weight * unit[:, None, None, None])
-        bias = np.rint(bias * unit)
-        if self.is_wide:
-            bias = HALF * np.rint(bias / HALF)
-        reached = largest_sums(self.name, self.layer, weight, bias).max()
-        if reached >= SUM_BOUND:
-            raise ModelError(
-                f"layer {self.name} has sums of up to {reached:.0f}, which float32 does not hold"
-                f" exactly, expected less than {SUM_BOUND}"
+        for number, (part, shift) in enumerate(zip(self._sums, self._shift, strict=True)):
+            unit = 2.0**shift
+            own = np.rint(weight[:, : part.inputs] * unit[:, None, None, None])
+            added = np.rint(bias * unit) if number == 0 else np.zeros(len(bias))
+            added = part.unit * np.rint(added / part.unit)
+            reached = part.largest(own, added).max()
+            if reached >= SUM_BOUND:
+                raise ModelError(
+                    f"layer {self.name} has sums of up to {reached:.0f}, which float32 does not"
+                    f" hold exactly, expected less than {SUM_BOUND}"
+                )
+            own *= part.unit / unit[:, None, None, None]
+            yield (
+                torch.from_numpy(own.astype(np.float32)).contiguous(
+                    memory_format=torch.channels_last
+                ),
+                torch.from_numpy((added / unit).astype(np.float32)) if number == 0 else None,
             )
-        weight /= unit[:, None, None, None]
-        found = torch.from_numpy(weight.astype(np.float32))
-        return (
-            found.contiguous(memory_format=torch.channels_last),
-            torch.from_numpy((bias / unit).astype(np.float32)),
-        )
 
 
 class ExactSpaceConv2d(ExactConv2d):
@@ -170,14 +179,14 @@ class ExactSpaceConv2d(ExactConv2d):
         """Convolve: (1, C, h, w) -> (1, C, h', w'), with zeros around it as `padding` says."""
         if torch.is_grad_enabled():
             return convolve(self.layer, x, None)
-        weight, bias = self._weights(None)
+        weight, bias = self._kernels(None)[0]
         return functional.conv2d(
             self._received(x), weight, bias, padding=padding, groups=self.layer.groups
         )
 
-    def _rounded(self, units: int) -> tuple[Tensor, Tensor]:
-        weight, bias = super()._rounded(units)
-        return functional.pad(weight, (0, 1))[..., :-1], bias
+    def _rounded(self, units: int) -> Iterator[Kernel]:
+        for weight, bias in super()._rounded(units):
+            yield functional.pad(weight, (0, 1))[..., :-1], bias
 
 
 class ExactTable(nn.Module):

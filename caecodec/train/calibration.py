@@ -15,13 +15,14 @@ from caecodec.errors import ModelError
 from caecodec.format.constants import QUALITY_UNIT
 from caecodec.nn.exact_form import (
     MAX_SHIFT,
+    SPLIT,
     SUM_BOUND,
     WIDE,
     Form,
     in_steps,
-    largest_sums,
     levels_of,
     out_step,
+    sums_of,
     weight_and_bias,
 )
 from caecodec.nn.exact_layers import PREFIX, exact_layers
@@ -31,8 +32,9 @@ from caecodec.train.weight_rounding import round_weights
 
 MARGIN = 1.1
 """What inputs may reach, relative to the largest that calibration saw."""
-WIDE_MARGIN = 4.0
-"""The same where inputs are split into two halves: beyond it, the image itself would suffer."""
+SPLIT_MARGIN, REST_MARGIN = 4.0, 2.0
+"""The same in wide layers, of inputs that are split and of the rest: beyond it, the image itself
+would suffer."""
 LEAST_RANGE = 1e-3
 """Smallest range of an input, relative to the layer's largest."""
 ROOM = 0.99
@@ -72,7 +74,7 @@ def calibrate(model: FrozenMain, crops: Iterable[Tensor]) -> dict[str, Array]:
         round(MAX_QUALITY * QUALITY_UNIT * anchor / (anchors - 1)) for anchor in range(anchors)
     ]
     steps = {
-        name: (_lifted(seen.ranges[name]) * _margin(name) / levels_of(name, layer)).astype(
+        name: (_lifted(seen.ranges[name]) * _margins(name, layer) / levels_of(name, layer)).astype(
             np.float32
         )
         for name, layer in layers.items()
@@ -120,21 +122,33 @@ def _look(model: FrozenMain, layers: Mapping[str, nn.Conv2d], crops: list[Tensor
 
 def _is_rounded_in_turn(name: str, layer: nn.Conv2d) -> bool:
     """Return whether float16 holds what a layer multiplies by, the same at every quality."""
-    return name not in WIDE and layer.groups == 1 and not isinstance(layer, QualityConv2d)
+    in_floats = layer.groups > 1 or isinstance(layer, QualityConv2d)
+    return not in_floats and _first_in_turn(name) < layer.in_channels
+
+
+def _first_in_turn(name: str) -> int:
+    """Return the first input whose weights are rounded in turn: not those of split ones."""
+    return SPLIT if name in WIDE else 0
 
 
 def _rounded(name: str, layer: nn.Conv2d, form: Form, moments: Array) -> Array:
     """Return the weights to store; an output whose sums would become too large keeps its own."""
     weight, bias = weight_and_bias(layer, 0)
-    stored = round_weights(weight[..., 0, 0], form, moments).reshape(weight.shape)
+    stored, first = weight.astype(np.float16), _first_in_turn(name)
+    own = Form(form.step[first:], np.atleast_2d(form.shift)[-1])
+    stored[:, first:, 0, 0] = round_weights(weight[:, first:, 0, 0], own, moments[first:, first:])
     read = stored.astype(np.float64) * form.step.astype(np.float64)[:, None, None]
-    sums = largest_sums(name, layer, read, bias) * 2.0 ** form.shift.astype(np.int64)
+    bias = bias if first == 0 else np.zeros(len(bias))
+    sums = sums_of(name, layer)[-1].largest(read, bias) * 2.0 ** own.shift.astype(np.int64)
     fits = sums < (1 + ROOM) / 2 * SUM_BOUND
     return np.where(fits[:, None, None, None], stored, weight).astype(np.float16)
 
 
-def _margin(name: str) -> float:
-    return WIDE_MARGIN if name in WIDE else MARGIN
+def _margins(name: str, layer: nn.Conv2d) -> Array:
+    """Return the margin of each input, (in,) or (1,)."""
+    if name not in WIDE:
+        return np.full(1, MARGIN)
+    return np.where(np.arange(layer.in_channels) < SPLIT, SPLIT_MARGIN, REST_MARGIN)
 
 
 def _lifted(ranges: Array) -> Array:
@@ -143,15 +157,17 @@ def _lifted(ranges: Array) -> Array:
 
 
 def _shifts(name: str, layer: nn.Conv2d, steps: Mapping[str, Array], qualities: list[int]) -> Array:
-    """Return the fractional bits that each output (out,) may have at all qualities."""
-    shifts = np.full(layer.out_channels, MAX_SHIFT)
+    """Return the fractional bits that each output may have at all qualities: see `Form`."""
+    sums = sums_of(name, layer)
+    shifts = np.full((len(sums), layer.out_channels), MAX_SHIFT)
     for units in qualities:
         weight, bias = in_steps(
             *weight_and_bias(layer, units), steps[name].astype(np.float64), out_step(name, steps)
         )
-        sums = largest_sums(name, layer, weight, bias)
-        room = np.log2(ROOM * SUM_BOUND / np.maximum(sums, 1e-30))
-        shifts = np.minimum(shifts, np.floor(room).astype(np.int64))
+        for number, part in enumerate(sums):
+            reached = part.largest(weight, bias if number == 0 else np.zeros(len(bias)))
+            room = np.log2(ROOM * SUM_BOUND / np.maximum(reached, 1e-30))
+            shifts[number] = np.minimum(shifts[number], np.floor(room).astype(np.int64))
     if shifts.min() < 0:
         raise ModelError(f"layer {name} has sums that float32 cannot hold exactly")
-    return shifts.astype(np.int8)
+    return (shifts if name in WIDE else shifts[0]).astype(np.int8)

@@ -15,6 +15,7 @@ from typing import Any
 Vector = dict[str, Any]
 Planes = list[list[list[float]]]
 Weights = list[list[list[list[float]]]]
+SPLIT = 64
 WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
 UNITS = {"silu": 23943 / 1824, "hardswish": 1 / 6}
 ANCHORS = 3
@@ -82,24 +83,47 @@ def layer(given: Vector) -> Vector:
     if last in {"mix_space", "contract"}:
         act, unit = ACTIVATIONS[given["activation"]], UNITS[given["activation"]]
         x = [[[act(value) for value in row] for row in plane] for plane in x]
-    bound = 8191 if last == "mix_space" else 16_383 if name in WIDE else 1023
+    bounds = [8191 if last == "mix_space" else 1023] * len(step)
+    if name in WIDE:
+        bounds = [16_383 if c < SPLIT else 4095 for c in range(len(step))]
     scales = [1.0 if last == "mix_out" else single(unit / own) for own in step]
     a = [
         [[clamp(round(single(value * scale)), bound) for value in row] for row in plane]
-        for plane, scale in zip(x, scales, strict=True)
+        for plane, scale, bound in zip(x, scales, bounds, strict=True)
     ]
+    if name in WIDE:
+        upper = [plane_of(plane, lambda value: value // 128) for plane in a[:SPLIT]]
+        left = [plane_of(plane, lambda value: value % 128) for plane in a[:SPLIT]] + a[SPLIT:]
+        numerators, biases = zip(*(rounded(given, step, bits) for bits in shift), strict=True)
+        first = [own[:SPLIT] for own in numerators[0]]
+        high = sums(first, upper, [bias // 128 for bias in biases[0]], [s - 7 for s in shift[0]])
+        low = sums(numerators[1], left, [0] * len(shift[1]), shift[1])
+        y = [plane_of(pair, lambda two: single(sum(two))) for pair in map(zipped, high, low)]
+        return given | {"a": a, "W": [first, numerators[1]], "B": biases[0], "y": y}
     numerators, biases = rounded(given, step, shift)
-    y = [
+    y = sums(numerators, a, biases, shift)
+    return given | {"a": a, "W": numerators, "B": biases, "y": y}
+
+
+def plane_of(plane: list[list[Any]], function: Callable[[Any], Any]) -> list[list[Any]]:
+    """Return what a function makes of each value."""
+    return [[function(value) for value in row] for row in plane]
+
+
+def zipped(one: list[list[float]], other: list[list[float]]) -> list[list[tuple[float, float]]]:
+    """Return pairs of the values of two planes."""
+    return [list(zip(*rows, strict=True)) for rows in zip(one, other, strict=True)]
+
+
+def sums(weights: Any, a: Planes, biases: list[int], shift: list[int]) -> Planes:
+    """Return the sums of an output each, as float32 holds them."""
+    return [
         [
-            [
-                single(at(own, a, (o, i, j), is_wide=name in WIDE, bias=bias) / 2**bits)
-                for j in range(len(a[0][0]))
-            ]
+            [at(own, a, (o, i, j), bias=bias) / 2**bits for j in range(len(a[0][0]))]
             for i in range(len(a[0]))
         ]
-        for o, (own, bias, bits) in enumerate(zip(numerators, biases, shift, strict=True))
+        for o, (own, bias, bits) in enumerate(zip(weights, biases, shift, strict=True))
     ]
-    return given | {"a": a, "W": numerators, "B": biases, "y": y}
 
 
 def rounded(
@@ -130,32 +154,20 @@ def rounded(
     return weights, biases
 
 
-def at(
-    weights: list[list[list[int]]],
-    a: Planes,
-    place: tuple[int, int, int],
-    *,
-    is_wide: bool,
-    bias: int,
-) -> float:
-    """Return the numerator of y at (o, i, j)."""
+def at(weights: list[list[list[int]]], a: Planes, place: tuple[int, int, int], bias: int) -> int:
+    """Return the numerator of a sum at (o, i, j)."""
     o, i, j = place
     planes = a if len(weights) == len(a) else [a[o]]
     margin = len(weights[0]) // 2
-    high = low = 0
+    total = bias
     for plane, kernel in zip(planes, weights, strict=True):
         for dy, row in enumerate(kernel):
             for dx, weight in enumerate(row):
                 r, c = i + dy - margin, j + dx - margin
                 if 0 <= r < len(plane) and 0 <= c < len(plane[0]):
-                    value = int(plane[r][c])
-                    upper = 128 * (value // 128) if is_wide else value
-                    high += weight * upper
-                    low += weight * (value - upper)
-    high += bias
-    assert abs(high / (128 if is_wide else 1)) < 2**24
-    assert abs(low) < 2**24
-    return single(single(high) + single(low))
+                    total += weight * int(plane[r][c])
+    assert abs(total) < 2**24
+    return total
 
 
 def layers() -> Iterator[Vector]:
@@ -169,7 +181,7 @@ def layers() -> Iterator[Vector]:
         ("given-steps", f"{block}.mix_out", "silu", (3, 2), 10_000),
         ("activated", f"{block}.contract", "silu", (4, 2), 0),
         ("activated-hardswish", f"{block}.contract", "hardswish", (4, 2), 0),
-        ("halves", patch, "silu", (3, 4), 0),
+        ("halves", patch, "silu", (70, 4), 0),
     )
     for seed, (kind, name, activation, sizes, units) in enumerate(plans):
         chance = random.Random(seed)
@@ -195,8 +207,8 @@ def _tensors(
     def kernel() -> list[list[float]]:
         return [[half(chance.gauss(0, 0.4)) for _ in range(side)] for _ in range(side)]
 
-    bits = 20 if name in WIDE else 9 if is_depthwise else 17
-    steps = 3000 if name in WIDE else 1000 if is_depthwise else 200
+    bits = 9 if is_depthwise else 17
+    steps = 1000 if is_depthwise else 200
     tensors: Vector = {
         f"{name}.weight": [
             [kernel() for _ in range(1 if is_depthwise else inputs)] for _ in range(outputs)
@@ -205,6 +217,13 @@ def _tensors(
         f"exact.{name}.step": [single(chance.uniform(1, 2) / steps) for _ in range(inputs)],
         f"exact.{name}.shift": [bits - chance.randrange(3) for _ in range(outputs)],
     }
+    if name in WIDE:
+        tensors[f"exact.{name}.step"] = [
+            single(chance.uniform(1, 2) / (3000 if c < SPLIT else 600)) for c in range(inputs)
+        ]
+        tensors[f"exact.{name}.shift"] = [
+            [bits - chance.randrange(3) for _ in range(outputs)] for bits in (22, 17)
+        ]
     if is_depthwise:
         following = [single(chance.uniform(1, 2) / 300) for _ in range(outputs)]
         tensors[f"exact.{name.replace('mix_space', 'mix_out')}.step"] = following
