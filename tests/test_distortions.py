@@ -134,6 +134,16 @@ def test_mixed_precision_does_not_touch_the_sum() -> None:
     assert torch.equal(*gradients)
 
 
+def test_parts_of_a_batch_stand_for_all_of_it() -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand((4, 3, 192, 160), generator=random)
+    x_hat = (x + 0.05 * torch.randn(x.shape, generator=random)).clamp(0, 1)
+    whole = torch.stack([visual(*pair) for pair in zip(x_hat[:, None], x[:, None], strict=True)])
+    torch.manual_seed(0)
+    drawn = torch.stack([visual(x_hat, x).mean() for _ in range(8)])
+    assert drawn.mean().item() == pytest.approx(whole.mean().item(), rel=0.1)
+
+
 def test_the_visual_distortion_is_partly_the_squared_error() -> None:
     x = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0))
     x_hat = (x + 0.03).clamp(0, 1)

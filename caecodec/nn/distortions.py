@@ -25,6 +25,8 @@ NORM_SCALE = 5e-5
 """MSE that counts as much as a norm of 1, squared: then it is one to six times SSIMULACRA2's."""
 NORM_IMAGES = 3 / 8
 """Images of a batch whose norms stand for all, drawn anew for each: a norm takes long."""
+NORM_SIDE = 144
+"""Sides of the part of each of these images that is looked at, wherever it was drawn."""
 NORM_LINES = 2
 """Directions in which these sum up errors, drawn for each batch."""
 
@@ -55,15 +57,22 @@ def visual(x_hat: Tensor, x: Tensor) -> Tensor:
 
 
 def _squared_norm(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Return Butteraugli's norm, squared (B,): of a batch, that of some images for all."""
+    """Return Butteraugli's norm, squared (B,): of a batch, that of parts of some for all."""
     if len(x) == 1:
         return butteraugli_norm(x, x_hat).square()
     count = round(NORM_IMAGES * len(x)) or 1
     chosen = torch.randperm(len(x))[:count]
     lines = torch.randperm(NUM_LINES)[:NORM_LINES].tolist()
+    part = _any_part(x.shape[-2]), _any_part(x.shape[-1])
     norms = x_hat.new_zeros(len(x))
-    norms[chosen] = butteraugli_norm(x[chosen], x_hat[chosen], lines).square() * len(x) / count
+    own = butteraugli_norm(x[chosen][..., *part], x_hat[chosen][..., *part], lines)
+    norms[chosen] = own.square() * len(x) / count
     return norms
+
+
+def _any_part(side: int) -> slice:
+    start = int(torch.randint(max(0, side - NORM_SIDE) + 1, ()))
+    return slice(start, start + NORM_SIDE)
 
 
 DISTORTIONS: dict[str, Distortion] = {"mse": squared_error, "visual": visual}
