@@ -26,7 +26,7 @@ from read_cae import (
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
+SPLIT = {"synthesis.project": 128, "synthesis.up": 128, "synthesis.patch": 64}
 UNITS = {"silu": 23943 / 1824, "hardswish": 1 / 6}
 ORDER = np.array([0, 3, 1, 2])
 
@@ -90,7 +90,7 @@ class ExactNetworks:
         if last != "mix_out":
             x = x * (unit / step).astype(np.float32)[:, None, None]
         shift = self.tensors[f"exact.{name}.shift"].astype(np.float64)
-        if name in WIDE:
+        if name in SPLIT:
             return self.in_halves(name, x, shift)
         is_depthwise = self.tensors[f"{name}.weight"].shape[2] == 3
         levels = np.float32(8191 if is_depthwise else 1023)
@@ -100,12 +100,12 @@ class ExactNetworks:
 
     def in_halves(self, name: str, x: Floats, shift: Doubles) -> Floats:
         """Apply one of the three layers to inputs in steps: two sums."""
-        is_split = np.arange(len(x)) < 64
-        levels = np.where(is_split, 16383, 4095).astype(np.float32)[:, None, None]
+        is_split = np.arange(len(x)) < SPLIT[name]
+        levels = np.where(is_split, 16383, 2047).astype(np.float32)[:, None, None]
         a = np.rint(x).clip(-levels, levels)
-        high = 128 * np.floor(a / 128) * is_split.astype(np.float32)[:, None, None]
+        high = 128 * np.floor((a + 64) / 128) * is_split.astype(np.float32)[:, None, None]
         first, bias = self.rounded(name, shift[0], 128 * is_split, unit=128)
-        second, _ = self.rounded(name, shift[1], np.where(is_split, 127, 4095), unit=0)
+        second, _ = self.rounded(name, shift[1], np.where(is_split, 64, 2047), unit=0)
         return (across(first, high) + bias) + across(second, a - high)
 
     def rounded(self, name: str, shift: Doubles, levels: Any, unit: int = 1) -> list[Floats]:

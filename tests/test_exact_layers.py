@@ -155,9 +155,11 @@ def test_sums_are_those_of_integers(exported: tuple[Weights, ExactReport]) -> No
             )
             rounded = layer._received(x.clone()).double()
             inputs = [rounded]
-            if layer.is_wide:
-                high = (rounded[:, :64] / 128).floor()
-                inputs = [high, torch.cat((rounded[:, :64] - 128 * high, rounded[:, 64:]), 1)]
+            if count := layer.num_split:
+                high = (rounded[:, :count] / 128 + 0.5).floor()
+                left = rounded.clone()
+                left[:, :count] -= 128 * high
+                inputs = [high, left]
             sums = [
                 torch.nn.functional.conv2d(
                     given,

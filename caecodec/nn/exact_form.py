@@ -21,13 +21,12 @@ LEVELS = 1023
 less those that sums over channels take."""
 SPACE_LEVELS = 8191
 """The same where a sum is over nine positions alone."""
-WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
-"""The layers of the path from latents to pixels, which carries the image itself."""
-SPLIT = 64
-"""Their first inputs, which are split into two halves: the strongest ones, as training starts."""
+SPLIT = {"synthesis.project": 128, "synthesis.up": 128, "synthesis.patch": 64}
+"""The layers of the path from latents to pixels, which carries the image itself, and how many of
+their inputs are split into two halves: the first, which are the strongest as training starts."""
 SPLIT_LEVELS = 16383
 """Largest magnitude of a rounded input that is split."""
-REST_LEVELS = 4095
+REST_LEVELS = 2047
 """The same of the other inputs of these layers."""
 HALF = 128.0
 """What the upper half of an input is a multiple of."""
@@ -49,7 +48,7 @@ class Form(NamedTuple):
 
     Attributes:
         step: float32 (in,), what a unit of each rounded input is worth.
-        shift: int8 (out,), fractional bits of each output; of wide layers (2, out), of both sums.
+        shift: int8 (out,), fractional bits of each output; of split layers (2, out), of both sums.
     """
 
     step: NDArray[Any]
@@ -101,18 +100,18 @@ def in_steps(weight: Array, bias: Array, step: Array, out_step: Array) -> tuple[
 
 def levels_of(name: str, layer: nn.Conv2d) -> Array:
     """Return the largest magnitude of what a layer rounds each of its inputs to, (in,)."""
-    if name in WIDE:
-        return np.where(np.arange(layer.in_channels) < SPLIT, SPLIT_LEVELS, REST_LEVELS)
+    if name in SPLIT:
+        return np.where(np.arange(layer.in_channels) < SPLIT[name], SPLIT_LEVELS, REST_LEVELS)
     return np.full(layer.in_channels, SPACE_LEVELS if layer.groups > 1 else LEVELS)
 
 
 def sums_of(name: str, layer: nn.Conv2d) -> list[Sum]:
     """Return the sums of a layer: one, or those of upper halves and of all that is left."""
     levels, inputs = levels_of(name, layer), layer.in_channels
-    if name not in WIDE:
+    if name not in SPLIT:
         return [Sum(inputs, levels[:1], 1.0)]
-    left = np.where(levels == SPLIT_LEVELS, HALF - 1, levels)
-    return [Sum(min(SPLIT, inputs), np.full(1, HALF), HALF), Sum(inputs, left, 1.0)]
+    left = np.where(levels == SPLIT_LEVELS, HALF / 2, levels)
+    return [Sum(min(SPLIT[name], inputs), np.full(1, HALF), HALF), Sum(inputs, left, 1.0)]
 
 
 def interpolate(values: Array, units: int) -> Array:

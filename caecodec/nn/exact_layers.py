@@ -28,7 +28,6 @@ from caecodec.nn.exact_form import (
     REST_LEVELS,
     SPLIT,
     SUM_BOUND,
-    WIDE,
     Array,
     Form,
     exponential,
@@ -86,7 +85,7 @@ class ExactConv2d(nn.Module):
         if not step.min() > 0 or shift.min() < 0 or shift.max() > MAX_SHIFT:
             raise ModelError(f"the exact form of layer {name} is beyond its range")
         self.layer, self.name = layer, name
-        self.is_wide = name in WIDE
+        self.num_split = SPLIT.get(name, 0)
         self.levels = int(levels_of(name, layer).max())
         self._activation = activation if name.endswith(ACTIVATED) else None
         self._in_place = name.endswith(IN_PLACE)
@@ -105,10 +104,10 @@ class ExactConv2d(nn.Module):
             return convolve(self.layer, x, quality)
         rounded = self._received(x)
         kernels = self._kernels(quality)
-        if not self.is_wide:
+        if not self.num_split:
             return self._convolve(rounded, kernels[0])
-        first = rounded[:, :SPLIT]
-        high = (first * (1 / HALF)).floor_()
+        first = rounded[:, : self.num_split]
+        high = (first * (1 / HALF)).add_(0.5).floor_()
         first.sub_(high, alpha=HALF)
         return self._convolve(high, kernels[0]).add_(self._convolve(rounded, kernels[1]))
 
@@ -124,8 +123,8 @@ class ExactConv2d(nn.Module):
             if self._scale is not None:
                 torch.mul(rows, self._scale, out=own)
             own.round_().clamp_(-self.levels, self.levels)
-            if self.is_wide:
-                own[:, SPLIT:].clamp_(-REST_LEVELS, REST_LEVELS)
+            if self.num_split:
+                own[:, self.num_split :].clamp_(-REST_LEVELS, REST_LEVELS)
         return out
 
     def _convolve(self, rounded: Tensor, kernel: Kernel) -> Tensor:

@@ -17,7 +17,6 @@ from caecodec.nn.exact_form import (
     MAX_SHIFT,
     SPLIT,
     SUM_BOUND,
-    WIDE,
     Form,
     in_steps,
     levels_of,
@@ -32,8 +31,8 @@ from caecodec.train.weight_rounding import round_weights
 
 MARGIN = 1.1
 """What inputs may reach, relative to the largest that calibration saw."""
-SPLIT_MARGIN, REST_MARGIN = 4.0, 2.0
-"""The same in wide layers, of inputs that are split and of the rest: beyond it, the image itself
+SPLIT_MARGIN, REST_MARGIN = 4.0, 1.5
+"""The same in split layers, of inputs that are split and of the rest: beyond it, the image itself
 would suffer."""
 LEAST_RANGE = 1e-3
 """Smallest range of an input, relative to the layer's largest."""
@@ -123,18 +122,13 @@ def _look(model: FrozenMain, layers: Mapping[str, nn.Conv2d], crops: list[Tensor
 def _is_rounded_in_turn(name: str, layer: nn.Conv2d) -> bool:
     """Return whether float16 holds what a layer multiplies by, the same at every quality."""
     in_floats = layer.groups > 1 or isinstance(layer, QualityConv2d)
-    return not in_floats and _first_in_turn(name) < layer.in_channels
-
-
-def _first_in_turn(name: str) -> int:
-    """Return the first input whose weights are rounded in turn: not those of split ones."""
-    return SPLIT if name in WIDE else 0
+    return not in_floats and SPLIT.get(name, 0) < layer.in_channels
 
 
 def _rounded(name: str, layer: nn.Conv2d, form: Form, moments: Array) -> Array:
     """Return the weights to store; an output whose sums would become too large keeps its own."""
     weight, bias = weight_and_bias(layer, 0)
-    stored, first = weight.astype(np.float16), _first_in_turn(name)
+    stored, first = weight.astype(np.float16), SPLIT.get(name, 0)
     own = Form(form.step[first:], np.atleast_2d(form.shift)[-1])
     stored[:, first:, 0, 0] = round_weights(weight[:, first:, 0, 0], own, moments[first:, first:])
     read = stored.astype(np.float64) * form.step.astype(np.float64)[:, None, None]
@@ -146,9 +140,9 @@ def _rounded(name: str, layer: nn.Conv2d, form: Form, moments: Array) -> Array:
 
 def _margins(name: str, layer: nn.Conv2d) -> Array:
     """Return the margin of each input, (in,) or (1,)."""
-    if name not in WIDE:
+    if name not in SPLIT:
         return np.full(1, MARGIN)
-    return np.where(np.arange(layer.in_channels) < SPLIT, SPLIT_MARGIN, REST_MARGIN)
+    return np.where(np.arange(layer.in_channels) < SPLIT[name], SPLIT_MARGIN, REST_MARGIN)
 
 
 def _lifted(ranges: Array) -> Array:
@@ -170,4 +164,4 @@ def _shifts(name: str, layer: nn.Conv2d, steps: Mapping[str, Array], qualities: 
             shifts[number] = np.minimum(shifts[number], np.floor(room).astype(np.int64))
     if shifts.min() < 0:
         raise ModelError(f"layer {name} has sums that float32 cannot hold exactly")
-    return (shifts if name in WIDE else shifts[0]).astype(np.int8)
+    return (shifts if name in SPLIT else shifts[0]).astype(np.int8)

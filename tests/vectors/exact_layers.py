@@ -15,8 +15,7 @@ from typing import Any
 Vector = dict[str, Any]
 Planes = list[list[list[float]]]
 Weights = list[list[list[list[float]]]]
-SPLIT = 64
-WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
+SPLIT = {"synthesis.project": 128, "synthesis.up": 128, "synthesis.patch": 64}
 UNITS = {"silu": 23943 / 1824, "hardswish": 1 / 6}
 ANCHORS = 3
 
@@ -84,18 +83,20 @@ def layer(given: Vector) -> Vector:
         act, unit = ACTIVATIONS[given["activation"]], UNITS[given["activation"]]
         x = [[[act(value) for value in row] for row in plane] for plane in x]
     bounds = [8191 if last == "mix_space" else 1023] * len(step)
-    if name in WIDE:
-        bounds = [16_383 if c < SPLIT else 4095 for c in range(len(step))]
+    if name in SPLIT:
+        bounds = [16_383 if c < SPLIT[name] else 2047 for c in range(len(step))]
     scales = [1.0 if last == "mix_out" else single(unit / own) for own in step]
     a = [
         [[clamp(round(single(value * scale)), bound) for value in row] for row in plane]
         for plane, scale, bound in zip(x, scales, bounds, strict=True)
     ]
-    if name in WIDE:
-        upper = [plane_of(plane, lambda value: value // 128) for plane in a[:SPLIT]]
-        left = [plane_of(plane, lambda value: value % 128) for plane in a[:SPLIT]] + a[SPLIT:]
+    if name in SPLIT:
+        count = SPLIT[name]
+        upper = [plane_of(plane, lambda value: (value + 64) // 128) for plane in a[:count]]
+        left = [plane_of(plane, lambda value: (value + 64) % 128 - 64) for plane in a[:count]]
+        left += a[count:]
         numerators, biases = zip(*(rounded(given, step, bits) for bits in shift), strict=True)
-        first = [own[:SPLIT] for own in numerators[0]]
+        first = [own[:count] for own in numerators[0]]
         high = sums(first, upper, [bias // 128 for bias in biases[0]], [s - 7 for s in shift[0]])
         low = sums(numerators[1], left, [0] * len(shift[1]), shift[1])
         y = [plane_of(pair, lambda two: single(sum(two))) for pair in map(zipped, high, low)]
@@ -150,7 +151,7 @@ def rounded(
             for plane, size in zip(own, steps, strict=True)
         ])  # fmt: skip
         numerator = round((bias * gains[o] + shifts[o]) / following[o] * 2.0 ** shift[o])
-        biases.append(128 * round(numerator / 128) if name in WIDE else numerator)
+        biases.append(128 * round(numerator / 128) if name in SPLIT else numerator)
     return weights, biases
 
 
@@ -217,9 +218,9 @@ def _tensors(
         f"exact.{name}.step": [single(chance.uniform(1, 2) / steps) for _ in range(inputs)],
         f"exact.{name}.shift": [bits - chance.randrange(3) for _ in range(outputs)],
     }
-    if name in WIDE:
+    if name in SPLIT:
         tensors[f"exact.{name}.step"] = [
-            single(chance.uniform(1, 2) / (3000 if c < SPLIT else 600)) for c in range(inputs)
+            single(chance.uniform(1, 2) / (3000 if c < SPLIT[name] else 300)) for c in range(inputs)
         ]
         tensors[f"exact.{name}.shift"] = [
             [bits - chance.randrange(3) for _ in range(outputs)] for bits in (22, 17)
