@@ -32,8 +32,8 @@ export class Gpu {
       return [JSON.stringify([name, constants]), await device.createComputePipelineAsync({ layout: 'auto', compute })];
     };
     const programs = await Promise.all([
-      ...['round', 'space', 'shuffle'].map((name) => program(name)),
-      ...[[0, 0], [0, 1], [1, 0]].map(([inHalves, isAdded]) => program('convolve', { inHalves, isAdded })),
+      ...['space', 'shuffle'].map((name) => program(name)),
+      ...[0, 1].flatMap((flag) => [program('round', { isHigh: flag }), program('convolve', { isAdded: flag })]),
     ]);
     return new Gpu(device, new Map(programs));
   }
@@ -89,10 +89,11 @@ export class Gpu {
 }
 
 /** Lay parameters out as the shaders have them. */
-function packed({ positions, inputs, outputs, pitch, width, height, activation, levels }) {
+function packed({ positions, inputs, outputs, pitch, width, height, activation, levels, split }) {
   const bytes = new ArrayBuffer(PARAMETER_BYTES);
   new Uint32Array(bytes).set([positions, inputs, outputs, pitch, width, height, activation, 0]);
   new Float32Array(bytes)[8] = levels;
+  new Uint32Array(bytes)[9] = split;
   return bytes;
 }
 
@@ -121,7 +122,8 @@ export class GpuSynthesis {
 
   /** Free what the device holds of this quality. */
   release() {
-    for (const { scale, weight, bias, unit } of this.own.values()) for (const buffer of [scale, weight, bias, unit]) buffer.destroy();
+    for (const { scale, sums } of this.own.values())
+      for (const buffer of [scale, ...sums.flatMap(({ weight, bias, unit }) => [weight, bias, unit])]) buffer.destroy();
     this.gain.destroy();
   }
 
@@ -156,20 +158,21 @@ export class GpuSynthesis {
     }
   }
 
-  /** Return buffers for the features of so many positions of the latent: x, what a layer is given of it, and what it makes. */
+  /** Return buffers for the features of so many positions of the latent: x, what a layer is given of it, upper halves apart, and what it makes. */
   #features(positions) {
     const { gpu, own, config } = this;
-    let largest = 0;
-    for (const [name, { inputs, outputs }] of own) {
-      const isFine = name.startsWith('synthesis.blocks') || name === 'synthesis.patch';
-      largest = Math.max(largest, positions * (isFine ? 4 : 1) * Math.max(inputs, outputs));
+    let [largest, largestHigh] = [0, 0];
+    for (const [name, { inputs, outputs, split }] of own) {
+      const count = positions * (name.startsWith('synthesis.blocks') || name === 'synthesis.patch' ? 4 : 1);
+      largest = Math.max(largest, count * Math.max(inputs, outputs));
+      largestHigh = Math.max(largestHigh, count * split);
     }
     const x = positions * Math.max(stride(config.latent_channels), 4 * stride(config.channels));
-    return { x: gpu.buffer(4 * x), given: gpu.buffer(16 * largest), made: gpu.buffer(16 * largest) };
+    return { x: gpu.buffer(4 * x), given: gpu.buffer(16 * largest), high: gpu.buffer(16 * largestHigh), made: gpu.buffer(16 * largest) };
   }
 
   /** Turn rows of the latent into the planes of patches (rows, width, 192) of those from `first` on. */
-  async #planes({ x, given, made }, latent, height, width, first, count) {
+  async #planes({ x, given, high, made }, latent, height, width, first, count) {
     const { gpu, own, config } = this;
     gpu.device.queue.writeBuffer(x, 0, latent);
     const row = 4 * 2 * width * PLANES;
@@ -177,14 +180,17 @@ export class GpuSynthesis {
       (dispatch) => {
         const [coarse, fine] = [{ height, width }, { height: 2 * height, width: 2 * width }];
         const convolve = (name, from, to, size, isAdded = false) => {
-          const layer = own.get(name);
+          const { scale, sums, isDepthwise, ...layer } = own.get(name);
           const parameters = { ...layer, ...size, positions: size.height * size.width };
-          const rounds = Math.ceil((parameters.positions * layer.inputs) / 256);
-          dispatch('round', undefined, parameters, [from, given, layer.scale], [rounds]);
-          const buffers = [given, to, layer.weight, layer.bias, layer.unit];
-          if (layer.isDepthwise) return dispatch('space', undefined, parameters, buffers, [rounds]);
-          const groups = [Math.ceil(parameters.positions / 32), layer.pitch / 16];
-          dispatch('convolve', { inHalves: Number(layer.inHalves), isAdded: Number(isAdded) }, parameters, buffers, groups);
+          const threads = (vectors) => [Math.ceil((parameters.positions * vectors) / 256)];
+          if (layer.split) dispatch('round', { isHigh: 1 }, parameters, [from, high, scale], threads(layer.split));
+          dispatch('round', { isHigh: 0 }, parameters, [from, given, scale], threads(layer.inputs));
+          sums.forEach(({ inputs, pitch, weight, bias, unit }, number) => {
+            const buffers = [layer.split && !number ? high : given, to, weight, bias, unit];
+            if (isDepthwise) return dispatch('space', undefined, parameters, buffers, threads(inputs));
+            const groups = [Math.ceil(parameters.positions / 32), pitch / 16];
+            dispatch('convolve', { isAdded: Number(isAdded || number > 0) }, { ...parameters, inputs, pitch }, buffers, groups);
+          });
         };
         const block = (name, size) => {
           convolve(`${name}.mix_in`, x, made, size);
@@ -213,24 +219,29 @@ export class GpuSynthesis {
   /** Put a layer where shaders find it; inputs and outputs in vectors of four. */
   #layer(name) {
     const { gpu, layers } = this;
-    const { inputs, outputs, W, B, units, scale, ...rest } = layers.numbers(name);
-    const { isDepthwise, inHalves } = rest;
-    const [inSize, outSize] = [stride(inputs), stride(outputs)];
-    const pitch = isDepthwise ? outSize / 4 : GROUP * Math.ceil(outSize / 4 / GROUP);
-    const rows = isDepthwise ? 9 : GROUP * Math.ceil(inSize / GROUP);
-    const weight = new Float32Array(rows * 4 * pitch);
-    const perOutput = W.length / outputs;
-    for (let o = 0; o < outputs; o++) for (let k = 0; k < perOutput; k++) weight[k * 4 * pitch + o] = W[o * perOutput + k];
+    const { inputs, outputs, split, scale, sums, ...rest } = layers.numbers(name);
     return {
       ...rest,
-      inputs: inSize / 4,
-      outputs: outSize / 4,
-      pitch,
-      scale: gpu.put(padded(scale ?? new Float32Array(inputs).fill(1), inSize)),
-      weight: gpu.put(weight),
-      bias: gpu.put(padded(inHalves ? B.map((value) => value / 128) : B, 4 * pitch)),
-      unit: gpu.put(padded(units, 4 * pitch)),
+      inputs: stride(inputs) / 4,
+      outputs: stride(outputs) / 4,
+      split: stride(split) / 4,
+      scale: gpu.put(padded(scale ?? new Float32Array(inputs).fill(1), stride(inputs))),
+      sums: sums.map((sum) => this.#sum(sum, rest.isDepthwise)),
     };
+  }
+
+  /** Put one of its sums there. */
+  #sum({ W, B, units }, isDepthwise) {
+    const { gpu } = this;
+    const outputs = B.length;
+    const perOutput = W.length / outputs;
+    const inputs = stride(isDepthwise ? outputs : perOutput) / 4;
+    const size = stride(outputs) / 4;
+    const pitch = isDepthwise ? size : GROUP * Math.ceil(size / GROUP);
+    const rows = isDepthwise ? 9 : GROUP * Math.ceil((4 * inputs) / GROUP);
+    const weight = new Float32Array(rows * 4 * pitch);
+    for (let o = 0; o < outputs; o++) for (let k = 0; k < perOutput; k++) weight[k * 4 * pitch + o] = W[o * perOutput + k];
+    return { inputs, pitch, weight: gpu.put(weight), bias: gpu.put(padded(B, 4 * pitch)), unit: gpu.put(padded(units, 4 * pitch)) };
   }
 
   /** Return whether activations of many values and the pixels of a small latent are those of WebAssembly. */
@@ -249,7 +260,7 @@ export class GpuSynthesis {
     const { gpu } = this;
     const buffers = [gpu.put(values), gpu.buffer(values.byteLength), gpu.put(MAGNIFIED)];
     const parameters = { positions: CHECKED, inputs: 1, activation, levels: LARGEST };
-    const record = (dispatch) => dispatch('round', undefined, parameters, buffers, [CHECKED / 256]);
+    const record = (dispatch) => dispatch('round', { isHigh: 0 }, parameters, buffers, [CHECKED / 256]);
     return new Float32Array(await gpu.run(record, buffers[1], 0, values.byteLength));
   }
 

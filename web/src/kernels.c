@@ -197,6 +197,19 @@ void round_to_ints(int16_t *out, const float *in, const float *scale, int positi
     }
 }
 
+// Take the first inputs of each position apart: floor(a / 128) into `high`, (positions, split), and
+// what is left into their place. Clamp the others.
+EXPORT("takeApart")
+void take_apart(int16_t *high, int16_t *a, int positions, int stride, int split, int levels) {
+  for (int p = 0; p < positions; p++, a += stride, high += split) {
+    for (int c = 0; c < split; c++) {
+      high[c] = a[c] >> 7;
+      a[c] &= 127;
+    }
+    for (int c = split; c < stride; c++) a[c] = a[c] < -levels ? -levels : a[c] > levels ? levels : a[c];
+  }
+}
+
 // What inputs 2 d and 2 d + 1 of a row add to its sums.
 #define ADD(r, d)                                         \
   x = wasm_v128_load32_splat(f##r + 2 * (d));             \
@@ -226,21 +239,25 @@ void round_to_ints(int16_t *out, const float *in, const float *scale, int positi
 
 #define TIMES_256(r) a##r = wasm_i32x4_shl(a##r, 8), b##r = wasm_i32x4_shl(b##r, 8);
 
-static void put(float *to, v128_t a, v128_t b, const int32_t *bias, const float *units, int is_wide) {
-  a = wasm_f32x4_convert_i32x4(wasm_i32x4_add(a, wasm_v128_load(bias)));
-  wasm_v128_store(to, wasm_f32x4_mul(a, wasm_v128_load(units)));
-  if (!is_wide) return;
-  b = wasm_f32x4_convert_i32x4(wasm_i32x4_add(b, wasm_v128_load(bias + 4)));
-  wasm_v128_store(to + 4, wasm_f32x4_mul(b, wasm_v128_load(units + 4)));
+static void put_half(float *to, v128_t sum, const int32_t *bias, const float *units, int is_added) {
+  sum = wasm_f32x4_convert_i32x4(wasm_i32x4_add(sum, wasm_v128_load(bias)));
+  sum = wasm_f32x4_mul(sum, wasm_v128_load(units));
+  wasm_v128_store(to, is_added ? wasm_f32x4_add(wasm_v128_load(to), sum) : sum);
+}
+
+static void put(float *to, v128_t a, v128_t b, const int32_t *bias, const float *units, int is_wide,
+                int is_added) {
+  put_half(to, a, bias, units, is_added);
+  if (is_wide) put_half(to + 4, b, bias + 4, units + 4, is_added);
 }
 
 // A 1x1 convolution: a sum of weights times inputs, plus bias, is a whole number of an output's
-// units below 2**24, or of layers in halves below 2**31, where its conversion to a float rounds as
-// the sum of the halves does. Weights lie in blocks of 8 outputs, each (in_stride / 2, 8, 2); where
-// some are beyond 16 bits they are 256 high + weights.
+// units below 2**24. Weights lie in blocks of 8 outputs, each (in_stride / 2, 8, 2); where some are
+// beyond 16 bits they are 256 high + weights. `is_added` says that `out` is a sum to add to.
 EXPORT("convolve")
 void convolve(float *out, const int16_t *in, const int16_t *weights, const int16_t *high,
-              const int32_t *bias, const float *units, int positions, int in_stride, int out_stride) {
+              const int32_t *bias, const float *units, int positions, int in_stride, int out_stride,
+              int is_added) {
   for (int start = 0; start < positions; start += AT_ONCE) {
     int end = start + AT_ONCE < positions ? start + AT_ONCE : positions;
     for (int o = 0; o < out_stride; o += LANES) {
@@ -257,10 +274,10 @@ void convolve(float *out, const int16_t *in, const int16_t *weights, const int16
         }
         ALL_ROWS(weights + block)
         float *to = out + (long)p * out_stride + o;
-        put(to, a0, b0, bias + o, units + o, is_wide);
-        put(to + out_stride, a1, b1, bias + o, units + o, is_wide);
-        put(to + 2 * out_stride, a2, b2, bias + o, units + o, is_wide);
-        put(to + 3 * out_stride, a3, b3, bias + o, units + o, is_wide);
+        put(to, a0, b0, bias + o, units + o, is_wide, is_added);
+        put(to + out_stride, a1, b1, bias + o, units + o, is_wide, is_added);
+        put(to + 2 * out_stride, a2, b2, bias + o, units + o, is_wide, is_added);
+        put(to + 3 * out_stride, a3, b3, bias + o, units + o, is_wide, is_added);
       }
       for (; p < end; p++) {
         from = in + (long)p * in_stride;
@@ -270,7 +287,7 @@ void convolve(float *out, const int16_t *in, const int16_t *weights, const int16
           TIMES_256(0)
         }
         FIRST_ROW(weights + block)
-        put(out + (long)p * out_stride + o, a0, b0, bias + o, units + o, is_wide);
+        put(out + (long)p * out_stride + o, a0, b0, bias + o, units + o, is_wide, is_added);
       }
     }
   }

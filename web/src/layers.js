@@ -3,7 +3,10 @@ import { check } from './errors.js';
 
 const UNITS = { silu: 23943 / 1824, hardswish: 1 / 6 };
 const ACTIVATIONS = { silu: 1, hardswish: 2 };
-const HALVES = ['synthesis.project', 'synthesis.up', 'synthesis.patch'];
+const WIDE = ['synthesis.project', 'synthesis.up', 'synthesis.patch'];
+const SPLIT = 64; // inputs of these layers, the first, that are taken apart: 128 times their upper half, and what is left
+export const SPLIT_LEVELS = 16383;
+const HALF = 128;
 
 /** Return the floats between two positions of features with so many channels. */
 export const stride = (channels) => 4 * Math.ceil(channels / 4);
@@ -69,21 +72,37 @@ export class Layers {
 
   /** Round what a layer is given as it wants it: floats for one in space, 16-bit integers for others. */
   round(name, out, input, positions) {
-    const { inStride, levels, scale, activation, isDepthwise } = this.get(name);
+    const { inStride, levels, split, scale, activation, isDepthwise } = this.get(name);
     const round = isDepthwise ? this.run.roundToFloats : this.run.roundToInts;
-    round(out, input, scale, positions, inStride, levels, activation);
+    round(out, input, scale, positions, inStride, split ? SPLIT_LEVELS : levels, activation);
   }
 
   /** Round and convolve, at h x w positions. */
   convolve(name, out, input, h, w) {
     const { kernels, run } = this;
-    const { inStride, outStride, isDepthwise, weight, high, bias, units } = this.get(name);
+    const { inStride, split, isDepthwise, weight, bias, sums } = this.get(name);
     kernels.within(() => {
       const rounded = kernels.reserve((isDepthwise ? 4 : 2) * h * w * inStride);
       this.round(name, rounded, input, h * w);
       if (isDepthwise) run.convolveInSpace(out, rounded, weight, bias, h, w, inStride, 0, h);
-      else run.convolve(out, rounded, weight, high, bias, units, h * w, inStride, outStride);
+      else if (split) this.#convolveApart(name, out, rounded, h * w);
+      else this.#across(sums[0], out, rounded, h * w);
     });
+  }
+
+  /** Convolve upper halves of inputs and what is left, and add the two sums. */
+  #convolveApart(name, out, rounded, positions) {
+    const { kernels, run } = this;
+    const { inStride, levels, sums } = this.get(name);
+    const high = kernels.reserve(2 * positions * sums[0].inStride);
+    run.takeApart(high, rounded, positions, inStride, sums[0].inStride, levels);
+    this.#across(sums[0], out, high, positions);
+    this.#across(sums[1], out, rounded, positions, true);
+  }
+
+  /** Convolve by one of a layer's sums. */
+  #across({ inStride, outStride, weight, high, bias, units }, out, rounded, positions, isAdded = false) {
+    this.run.convolve(out, rounded, weight, high, bias, units, positions, inStride, outStride, isAdded);
   }
 
   /** Convolve to 4 times the channels and move them to twice the rows and columns; returns the address. */
@@ -129,8 +148,9 @@ export class Layers {
   }
 
   /**
-   * Return a layer as its numbers: weights (outputs, inputs, or 9 if depthwise) and bias in whole units of each output,
-   * these units, and what its inputs are rounded by; `scale` is missing where it is 1.
+   * Return a layer as its numbers: its sums, which are added, see `rounded`, and what its inputs are rounded by. `scale` is missing where it is 1.
+   * The first `split` inputs are taken apart: the first sum is over their upper halves, the second over what is left of them and over the others,
+   * which `levels` is about.
    */
   numbers(name) {
     const { weights } = this;
@@ -139,64 +159,95 @@ export class Layers {
     const inputs = step.length;
     const last = name.slice(name.lastIndexOf('.') + 1);
     const isDepthwise = side === 3;
-    const inHalves = HALVES.includes(name);
+    const isWide = WIDE.includes(name);
     const isActivated = last === 'mix_space' || last === 'contract';
-    const levels = isDepthwise ? 8191 : inHalves ? 16383 : 1023;
+    const split = isWide ? Math.min(SPLIT, inputs) : 0;
+    const levels = isDepthwise ? 8191 : isWide ? 4095 : 1023;
     const unit = isActivated ? UNITS[this.activation] : 1;
     const scale = last === 'mix_out' ? undefined : Float32Array.from(step, (value) => unit / value);
     const activation = isActivated ? ACTIVATIONS[this.activation] : 0;
-    const rounded = this.#rounded(name, { step, outputs, perGroup, side, isDepthwise, inHalves, levels });
-    return { inputs, outputs, isDepthwise, inHalves, levels, scale, activation, ...rounded };
+    const kernel = this.#inSteps(name, { step, outputs, perGroup, side, isDepthwise });
+    const sums = this.#sums(name, kernel, { split, levels, outputs, perOutput: perGroup * side * side });
+    return { inputs, outputs, isDepthwise, split, levels, scale, activation, sums };
   }
 
   #layer(name) {
     const { kernels } = this;
-    const { inputs, outputs, isDepthwise, levels, scale, activation, W, B, units } = this.numbers(name);
+    const { inputs, outputs, isDepthwise, split, levels, scale, activation, sums } = this.numbers(name);
     return {
       inStride: stride(inputs),
       outStride: stride(outputs),
       levels,
+      split,
       isDepthwise,
       scale: scale ? this.channels(scale) : 0,
       activation,
-      ...(isDepthwise ? packSpace(kernels, W, B, units) : packAcross(kernels, W, B, units)),
+      ...(isDepthwise ? packSpace(kernels, sums[0]) : { sums: sums.map((sum) => packAcross(kernels, sum)) }),
     };
   }
 
-  /** Return weights and bias in whole units of each output, and these units. */
-  #rounded(name, { step, outputs, perGroup, side, isDepthwise, inHalves, levels }) {
+  /** Return weights and bias for inputs and outputs in whole steps. */
+  #inSteps(name, { step, outputs, perGroup, side, isDepthwise }) {
     const { weights, units } = this;
     const [W, B] = [weights.values(`${name}.weight`), weights.values(`${name}.bias`)];
-    const shift = weights.values(`exact.${name}.shift`);
     const hasTables = weights.has(`${name}.gain.values`);
     const gain = hasTables ? interpolate(weights, `${name}.gain.values`, units).map(exponential) : undefined;
     const moved = hasTables ? interpolate(weights, `${name}.shift.values`, units) : undefined;
     const next = name.endsWith('mix_space') ? weights.values(`exact.${name.replace('mix_space', 'mix_out')}.step`) : undefined;
     const kernel = side * side;
-    const oneUnit = Float64Array.from(shift, (bits) => 2 ** -bits);
     for (let o = 0; o < outputs; o++) {
-      const unit = 2 ** shift[o];
       const [factor, divisor] = [gain ? gain[o] : 1, next ? next[o] : 1];
-      let size = 0;
       for (let c = 0; c < perGroup; c++)
         for (let k = 0; k < kernel; k++) {
           const at = (o * perGroup + c) * kernel + k;
-          const numerator = rint(((W[at] * factor * step[isDepthwise ? o : c]) / divisor) * unit);
-          size += Math.abs(numerator);
-          W[at] = numerator;
+          W[at] = (W[at] * factor * step[isDepthwise ? o : c]) / divisor;
         }
-      let numerator = rint(((B[o] * factor + (moved ? moved[o] : 0)) / divisor) * unit);
-      if (inHalves) numerator = 128 * rint(numerator / 128);
-      const reached = inHalves ? size * 128 + Math.abs(numerator) / 128 : size * levels + Math.abs(numerator);
-      check(reached < 2 ** 24, 'ModelError', `layer ${name} has sums that float32 does not hold exactly`);
-      B[o] = numerator;
+      B[o] = (B[o] * factor + (moved ? moved[o] : 0)) / divisor;
     }
-    return { W, B, units: oneUnit };
+    return { W, B };
+  }
+
+  /** Return the sums of a layer, the first of which has the bias. */
+  #sums(name, { W, B }, { split, levels, outputs, perOutput }) {
+    const shift = this.weights.values(`exact.${name}.shift`);
+    check(shift.length === (split ? 2 : 1) * outputs, 'ModelError', `the exact form of layer ${name} has the wrong shape`);
+    const all = new Float64Array(perOutput).fill(levels);
+    const parts = split
+      ? [{ largest: new Float64Array(split).fill(HALF), unit: HALF }, { largest: all.fill(HALF - 1, 0, split), unit: 1 }]
+      : [{ largest: all, unit: 1 }];
+    return parts.map(({ largest, unit }, number) => {
+      const bits = shift.subarray(number * outputs, (number + 1) * outputs);
+      const sum = rounded(W, number ? new Float64Array(outputs) : B, bits, largest, unit);
+      check(sum.reached < 2 ** 24, 'ModelError', `layer ${name} has sums that float32 does not hold exactly`);
+      return sum;
+    });
   }
 }
 
+/**
+ * Return the weights of the first inputs (outputs, inputs, or 9 if depthwise), as many as have a largest magnitude, and bias in whole units of each
+ * output; these units, which are `unit * 2**-bits`; and what the largest sum may reach of them.
+ */
+function rounded(W, B, bits, largest, unit) {
+  const [outputs, columns] = [B.length, largest.length];
+  const perOutput = W.length / outputs;
+  const sum = { W: new Float64Array(outputs * columns), B: new Float64Array(outputs), units: bits.map((count) => unit * 2 ** -count), reached: 0 };
+  for (let o = 0; o < outputs; o++) {
+    const scale = 2 ** bits[o];
+    sum.B[o] = rint(rint(B[o] * scale) / unit);
+    let size = Math.abs(sum.B[o]);
+    for (let c = 0; c < columns; c++) {
+      const numerator = rint(W[o * perOutput + c] * scale);
+      sum.W[o * columns + c] = numerator;
+      size += Math.abs(numerator) * largest[c];
+    }
+    sum.reached = Math.max(sum.reached, size); // not a number if any is
+  }
+  return sum;
+}
+
 /** Put weights (outputs, inputs) as blocks of 8 outputs, each (inStride / 2, 8, 2). */
-function packAcross(kernels, W, B, units) {
+function packAcross(kernels, { W, B, units }) {
   const outputs = B.length;
   const inputs = W.length / outputs;
   const size = 8 * Math.ceil(outputs / 8);
@@ -213,6 +264,8 @@ function packAcross(kernels, W, B, units) {
   bias.set(B);
   scale.set(units);
   return {
+    inStride: stride(inputs),
+    outStride: stride(outputs),
     weight: kernels.put(Int16Array, weight),
     high: isLarge ? kernels.put(Int16Array, high) : 0,
     bias: kernels.put(Int32Array, bias),
@@ -221,7 +274,7 @@ function packAcross(kernels, W, B, units) {
 }
 
 /** Put weights (channels, 9) as (9, stride). */
-function packSpace(kernels, W, B, units) {
+function packSpace(kernels, { W, B, units }) {
   const channels = B.length;
   const [weight, bias] = [new Float32Array(9 * stride(channels)), new Float32Array(stride(channels))];
   for (let c = 0; c < channels; c++) {

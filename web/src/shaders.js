@@ -1,3 +1,5 @@
+import { SPLIT_LEVELS } from './layers.js';
+
 /**
  * The exact layers of FORMAT.md section 7.7 in WGSL, which promises less than they need: it may fuse a product with a sum, and gives a quotient
  * to 2.5 units in the last place. So `fenced` keeps operations apart, and `quotient` ends in integers. The sums of convolutions are whole numbers below
@@ -14,15 +16,17 @@ struct Parameters {
   activation: u32, // 0 none, 1 silu, 2 hardswish
   zero: u32, // 0, which the compiler does not know
   levels: f32,
+  split: u32, // vectors a position that are taken apart
 }
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> result: array<vec4f>;
 `;
 
-/** Inputs in whole steps: clamp(round(act(x) * scale)). */
+/** Inputs in whole steps: clamp(round(act(x) * scale)). Of those that are taken apart it makes floor(a / 128), of them alone, or what is left. */
 const ROUND = `${COMMON}
 @group(0) @binding(3) var<storage, read> scale: array<vec4f>;
+override isHigh = false;
 
 fn fenced(v: vec4f) -> vec4f {
   return bitcast<vec4f>(bitcast<vec4u>(v) ^ vec4u(p.zero));
@@ -72,18 +76,25 @@ fn activated(v: vec4f) -> vec4f {
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= p.positions * p.inputs) { return; }
-  let value = fenced(activated(x[id.x]) * scale[id.x % p.inputs]);
-  result[id.x] = clamp(round(value), vec4f(-p.levels), vec4f(p.levels));
+  let made = select(p.inputs, p.split, isHigh);
+  if (id.x >= p.positions * made) { return; }
+  let vector = id.x % made;
+  let isSplit = vector < p.split;
+  let value = fenced(activated(x[id.x / made * p.inputs + vector]) * scale[vector]);
+  let levels = vec4f(select(p.levels, SPLIT_LEVELS, isSplit));
+  let whole = clamp(round(value), -levels, levels);
+  let high = floor(whole * 0.0078125);
+  result[id.x] = select(select(whole, whole - 128.0 * high, isSplit), high, isHigh);
 }
-`.replace('HALF_BITS', String(new Uint32Array(Float32Array.of(912 / 23943).buffer)[0]));
+`
+  .replace('HALF_BITS', String(new Uint32Array(Float32Array.of(912 / 23943).buffer)[0]))
+  .replace('SPLIT_LEVELS', SPLIT_LEVELS.toFixed(1));
 
-/** A 1x1 convolution, 32 positions by 64 outputs at a time; in halves the sums of 128 floor(x / 128) and of the rest are taken apart. */
+/** A 1x1 convolution, 32 positions by 64 outputs at a time. */
 const CONVOLVE = `${COMMON}
 @group(0) @binding(3) var<storage, read> weight: array<vec4f>; // (inputs, pitch)
 @group(0) @binding(4) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(5) var<storage, read> unit: array<vec4f>;
-override inHalves = false;
 override isAdded = false;
 const AT_ONCE = 4u; // vectors of inputs
 var<workgroup> inputs: array<array<vec4f, 4>, 32>;
@@ -94,7 +105,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) own: 
   let output = 16u * group.y + own.x;
   let start = bias[output];
   var sums = array<vec4f, 4>(start, start, start, start);
-  var rests: array<vec4f, 4>;
   for (var first = 0u; first < p.inputs; first += AT_ONCE) {
     let position = 32u * group.x + index / AT_ONCE;
     let vector = first + index % AT_ONCE;
@@ -106,13 +116,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) own: 
     for (var v = 0u; v < AT_ONCE; v++) {
       let w = mat4x4f(weights[4u * v][own.x], weights[4u * v + 1u][own.x], weights[4u * v + 2u][own.x], weights[4u * v + 3u][own.x]);
       for (var r = 0u; r < 4u; r++) {
-        var given = inputs[4u * own.y + r][v];
-        if (inHalves) {
-          let high = floor(given * 0.0078125);
-          rests[r] += w * (given - 128.0 * high);
-          given = high;
-        }
-        sums[r] += w * given;
+        sums[r] += w * inputs[4u * own.y + r][v];
       }
     }
     workgroupBarrier();
@@ -122,7 +126,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) own: 
     let position = 32u * group.x + 4u * own.y + r;
     if (position >= p.positions) { continue; }
     var value = sums[r] * unit[output]; // units are powers of two: this is exact, and so is what a sum is fused with
-    if (inHalves) { value = 128.0 * value + rests[r] * unit[output]; }
     if (isAdded) { value += result[position * p.outputs + output]; }
     result[position * p.outputs + output] = value;
   }
