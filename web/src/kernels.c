@@ -197,14 +197,14 @@ void round_to_ints(int16_t *out, const float *in, const float *scale, int positi
     }
 }
 
-// Take the first inputs of each position apart: floor(a / 128) into `high`, (positions, split), and
-// what is left into their place. Clamp the others.
+// Take the first inputs of each position apart: floor((a + 64) / 128) into `high`, (positions, split),
+// and what is left into their place. Clamp the others.
 EXPORT("takeApart")
 void take_apart(int16_t *high, int16_t *a, int positions, int stride, int split, int levels) {
   for (int p = 0; p < positions; p++, a += stride, high += split) {
     for (int c = 0; c < split; c++) {
-      high[c] = a[c] >> 7;
-      a[c] &= 127;
+      high[c] = (a[c] + 64) >> 7;
+      a[c] -= 128 * high[c];
     }
     for (int c = split; c < stride; c++) a[c] = a[c] < -levels ? -levels : a[c] > levels ? levels : a[c];
   }

@@ -3,8 +3,7 @@ import { check } from './errors.js';
 
 const UNITS = { silu: 23943 / 1824, hardswish: 1 / 6 };
 const ACTIVATIONS = { silu: 1, hardswish: 2 };
-const WIDE = ['synthesis.project', 'synthesis.up', 'synthesis.patch'];
-const SPLIT = 64; // inputs of these layers, the first, that are taken apart: 128 times their upper half, and what is left
+const SPLIT = { 'synthesis.project': 128, 'synthesis.up': 128, 'synthesis.patch': 64 }; // first inputs that are taken apart: 128 high, and what is left
 export const SPLIT_LEVELS = 16383;
 const HALF = 128;
 
@@ -159,10 +158,9 @@ export class Layers {
     const inputs = step.length;
     const last = name.slice(name.lastIndexOf('.') + 1);
     const isDepthwise = side === 3;
-    const isWide = WIDE.includes(name);
     const isActivated = last === 'mix_space' || last === 'contract';
-    const split = isWide ? Math.min(SPLIT, inputs) : 0;
-    const levels = isDepthwise ? 8191 : isWide ? 4095 : 1023;
+    const split = Math.min(SPLIT[name] ?? 0, inputs);
+    const levels = isDepthwise ? 8191 : split ? 2047 : 1023;
     const unit = isActivated ? UNITS[this.activation] : 1;
     const scale = last === 'mix_out' ? undefined : Float32Array.from(step, (value) => unit / value);
     const activation = isActivated ? ACTIVATIONS[this.activation] : 0;
@@ -213,7 +211,7 @@ export class Layers {
     check(shift.length === (split ? 2 : 1) * outputs, 'ModelError', `the exact form of layer ${name} has the wrong shape`);
     const all = new Float64Array(perOutput).fill(levels);
     const parts = split
-      ? [{ largest: new Float64Array(split).fill(HALF), unit: HALF }, { largest: all.fill(HALF - 1, 0, split), unit: 1 }]
+      ? [{ largest: new Float64Array(split).fill(HALF), unit: HALF }, { largest: all.fill(HALF / 2, 0, split), unit: 1 }]
       : [{ largest: all, unit: 1 }];
     return parts.map(({ largest, unit }, number) => {
       const bits = shift.subarray(number * outputs, (number + 1) * outputs);

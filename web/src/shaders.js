@@ -23,7 +23,7 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read_write> result: array<vec4f>;
 `;
 
-/** Inputs in whole steps: clamp(round(act(x) * scale)). Of those that are taken apart it makes floor(a / 128), of them alone, or what is left. */
+/** Inputs in whole steps: clamp(round(act(x) * scale)). Of those that are taken apart it makes floor((a + 64) / 128), of them alone, or what is left. */
 const ROUND = `${COMMON}
 @group(0) @binding(3) var<storage, read> scale: array<vec4f>;
 override isHigh = false;
@@ -83,7 +83,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let value = fenced(activated(x[id.x / made * p.inputs + vector]) * scale[vector]);
   let levels = vec4f(select(p.levels, SPLIT_LEVELS, isSplit));
   let whole = clamp(round(value), -levels, levels);
-  let high = floor(whole * 0.0078125);
+  let high = floor(whole * 0.0078125 + 0.5);
   result[id.x] = select(select(whole, whole - 128.0 * high, isSplit), high, isHigh);
 }
 `
