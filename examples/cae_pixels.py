@@ -26,7 +26,7 @@ from read_cae import (
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-SPLIT = {"synthesis.project": 128, "synthesis.up": 128, "synthesis.patch": 64}
+SPLIT = {"synthesis.project": 320, "synthesis.up": 192, "synthesis.patch": 64}
 UNITS = {"silu": 23943 / 1824, "hardswish": 1 / 6}
 ORDER = np.array([0, 3, 1, 2])
 

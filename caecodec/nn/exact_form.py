@@ -21,7 +21,7 @@ LEVELS = 1023
 less those that sums over channels take."""
 SPACE_LEVELS = 8191
 """The same where a sum is over nine positions alone."""
-SPLIT = {"synthesis.project": 128, "synthesis.up": 128, "synthesis.patch": 64}
+SPLIT = {"synthesis.project": 320, "synthesis.up": 192, "synthesis.patch": 64}
 """The layers of the path from latents to pixels, which carries the image itself, and how many of
 their inputs are split into two halves: the first, which are the strongest as training starts."""
 SPLIT_LEVELS = 16383

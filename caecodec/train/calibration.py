@@ -31,7 +31,7 @@ from caecodec.train.weight_rounding import round_weights
 
 MARGIN = 1.1
 """What inputs may reach, relative to the largest that calibration saw."""
-SPLIT_MARGIN, REST_MARGIN = 4.0, 1.5
+SPLIT_MARGIN, REST_MARGIN = 4.0, 2.0
 """The same in split layers, of inputs that are split and of the rest: beyond it, the image itself
 would suffer."""
 LEAST_RANGE = 1e-3

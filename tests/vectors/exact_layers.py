@@ -15,7 +15,7 @@ from typing import Any
 Vector = dict[str, Any]
 Planes = list[list[list[float]]]
 Weights = list[list[list[list[float]]]]
-SPLIT = {"synthesis.project": 128, "synthesis.up": 128, "synthesis.patch": 64}
+SPLIT = {"synthesis.project": 320, "synthesis.up": 192, "synthesis.patch": 64}
 UNITS = {"silu": 23943 / 1824, "hardswish": 1 / 6}
 ANCHORS = 3
 

@@ -3,7 +3,7 @@ import { check } from './errors.js';
 
 const UNITS = { silu: 23943 / 1824, hardswish: 1 / 6 };
 const ACTIVATIONS = { silu: 1, hardswish: 2 };
-const SPLIT = { 'synthesis.project': 128, 'synthesis.up': 128, 'synthesis.patch': 64 }; // first inputs that are taken apart: 128 high, and what is left
+const SPLIT = { 'synthesis.project': 320, 'synthesis.up': 192, 'synthesis.patch': 64 }; // first inputs that are taken apart: 128 high, and what is left
 export const SPLIT_LEVELS = 16383;
 const HALF = 128;
 
