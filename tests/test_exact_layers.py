@@ -99,6 +99,21 @@ def test_the_command_makes_a_model_exact_and_says_what_it_costs(
     assert is_exact(load_weights(out).tensors)
 
 
+def test_an_exact_model_keeps_what_it_has(
+    exported: tuple[Weights, ExactReport], tmp_path: Path
+) -> None:
+    weights, out = exported[0], tmp_path / "again.safetensors"
+    export_exact(weights, toy_images(), out, num_crops=4)
+    assert load_weights(out).digest == weights.digest
+    name = f"{PREFIX}synthesis.patch"
+    tensors = weights.tensors | {f"{name}.shift": weights.tensors[f"{name}.shift"][0]}
+    export_exact(dataclasses.replace(weights, tensors=tensors), toy_images(), out, num_crops=4)
+    again = load_weights(out).tensors
+    changed = {key for key, values in again.items() if not np.array_equal(values, tensors[key])}
+    assert f"{name}.shift" in changed
+    assert all(key.endswith(("patch.shift", "patch.step", "patch.weight")) for key in changed)
+
+
 def test_weights_rounded_in_turn_make_up_for_each_other() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(40, 500))

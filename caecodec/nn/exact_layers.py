@@ -214,6 +214,20 @@ def without_exact(tensors: Mapping[str, Tensors]) -> dict[str, Tensors]:
     return {name: values for name, values in tensors.items() if not name.startswith(PREFIX)}
 
 
+def forms_of(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Form]:
+    """Return the forms of an exact model's layers, without those of earlier versions' shapes."""
+    names = [
+        name.removeprefix(PREFIX).removesuffix(".step")
+        for name in tensors
+        if name.startswith(PREFIX) and name.endswith(".step")
+    ]
+    forms = {
+        name: Form(*(np.array(tensors[f"{PREFIX}{name}.{part}"]) for part in Form._fields))
+        for name in names
+    }
+    return {name: form for name, form in forms.items() if form.shift.ndim == 1 + (name in SPLIT)}
+
+
 def make_exact(networks: MainAutoencoder, tensors: Mapping[str, NDArray[Any]]) -> None:
     """Put exact layers in the place of those that the tensors name, in place.
 

@@ -55,13 +55,16 @@ class Seen(NamedTuple):
 
 
 @torch.inference_mode()
-def calibrate(model: FrozenMain, crops: Iterable[Tensor]) -> dict[str, Array]:
+def calibrate(
+    model: FrozenMain, crops: Iterable[Tensor], kept: Mapping[str, Form]
+) -> dict[str, Array]:
     """Return the tensors that make a model exact, and those that change. FORMAT.md section 7.7.
 
     Args:
         model: as trained, with all its branches.
         crops: images (1, 3, H, W) in [0, 1], sides multiples of 16; qualities are spread over them,
             and each is seen at the highest, too.
+        kept: forms that layers already have, and their weights were rounded for.
 
     Raises:
         ModelError: a layer whose sums float32 cannot hold exactly.
@@ -73,16 +76,18 @@ def calibrate(model: FrozenMain, crops: Iterable[Tensor]) -> dict[str, Array]:
         round(MAX_QUALITY * QUALITY_UNIT * anchor / (anchors - 1)) for anchor in range(anchors)
     ]
     steps = {
-        name: (_lifted(seen.ranges[name]) * _margins(name, layer) / levels_of(name, layer)).astype(
+        name: kept[name].step
+        if name in kept
+        else (_lifted(seen.ranges[name]) * _margins(name, layer) / levels_of(name, layer)).astype(
             np.float32
         )
         for name, layer in layers.items()
     }
     made = {}
     for name, layer in layers.items():
-        form = Form(steps[name], _shifts(name, layer, steps, qualities))
+        form = kept.get(name) or Form(steps[name], _shifts(name, layer, steps, qualities))
         made[f"{PREFIX}{name}.step"], made[f"{PREFIX}{name}.shift"] = form
-        if name in seen.moments:
+        if name in seen.moments and name not in kept:
             made[f"{name}.weight"] = _rounded(name, layer, form, seen.moments[name])
     return made
 
