@@ -21,9 +21,11 @@ LEVELS = 1023
 less those that sums over channels take."""
 SPACE_LEVELS = 8191
 """The same where a sum is over nine positions alone."""
-SPLIT = {"synthesis.project": 320, "synthesis.up": 192, "synthesis.patch": 64}
-"""The layers of the path from latents to pixels, which carries the image itself, and how many of
-their inputs are split into two halves: the first, which are the strongest as training starts."""
+WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
+"""The layers of the path from latents to pixels, which carries the image itself: their inputs are
+split into two halves, all of them, or the first where the form of a layer says so."""
+SPLIT = 64
+"""How many then: they are the strongest as training starts."""
 SPLIT_LEVELS = 16383
 """Largest magnitude of a rounded input that is split."""
 REST_LEVELS = 2047
@@ -48,11 +50,18 @@ class Form(NamedTuple):
 
     Attributes:
         step: float32 (in,), what a unit of each rounded input is worth.
-        shift: int8 (out,), fractional bits of each output; of split layers (2, out), of both sums.
+        shift: int8 (out,), fractional bits of each output; (2, out), those of two sums, of a wide
+            layer of which the first inputs alone are split.
     """
 
     step: NDArray[Any]
     shift: NDArray[Any]
+
+    def num_split(self, name: str) -> int:
+        """Return how many inputs the layer of that name splits, the first."""
+        if name not in WIDE:
+            return 0
+        return len(self.step) if self.shift.ndim == 1 else SPLIT
 
 
 class Sum(NamedTuple):
@@ -98,20 +107,20 @@ def in_steps(weight: Array, bias: Array, step: Array, out_step: Array) -> tuple[
     return weight / out_step[:, None, None, None], bias / out_step
 
 
-def levels_of(name: str, layer: nn.Conv2d) -> Array:
+def levels_of(name: str, layer: nn.Conv2d, num_split: int) -> Array:
     """Return the largest magnitude of what a layer rounds each of its inputs to, (in,)."""
-    if name in SPLIT:
-        return np.where(np.arange(layer.in_channels) < SPLIT[name], SPLIT_LEVELS, REST_LEVELS)
+    if name in WIDE:
+        return np.where(np.arange(layer.in_channels) < num_split, SPLIT_LEVELS, REST_LEVELS)
     return np.full(layer.in_channels, SPACE_LEVELS if layer.groups > 1 else LEVELS)
 
 
-def sums_of(name: str, layer: nn.Conv2d) -> list[Sum]:
+def sums_of(name: str, layer: nn.Conv2d, num_split: int) -> list[Sum]:
     """Return the sums of a layer: one, or those of upper halves and of all that is left."""
-    levels, inputs = levels_of(name, layer), layer.in_channels
-    if name not in SPLIT:
+    levels, inputs = levels_of(name, layer, num_split), layer.in_channels
+    if name not in WIDE:
         return [Sum(inputs, levels[:1], 1.0)]
     left = np.where(levels == SPLIT_LEVELS, HALF / 2, levels)
-    return [Sum(min(SPLIT[name], inputs), np.full(1, HALF), HALF), Sum(inputs, left, 1.0)]
+    return [Sum(min(num_split, inputs), np.full(1, HALF), HALF), Sum(inputs, left, 1.0)]
 
 
 def interpolate(values: Array, units: int) -> Array:

@@ -26,8 +26,8 @@ from caecodec.nn.exact_form import (
     HALF,
     MAX_SHIFT,
     REST_LEVELS,
-    SPLIT,
     SUM_BOUND,
+    WIDE,
     Array,
     Form,
     exponential,
@@ -78,19 +78,19 @@ class ExactConv2d(nn.Module):
         """
         super().__init__()
         step, shift = form
-        self._sums = sums_of(name, layer)
-        of_outputs = (len(self._sums), layer.out_channels)
-        if step.shape != (layer.in_channels,) or np.atleast_2d(shift).shape != of_outputs:
+        shapes = {(layer.out_channels,)} | ({(2, layer.out_channels)} if name in WIDE else set())
+        if step.shape != (layer.in_channels,) or shift.shape not in shapes:
             raise ModelError(f"the exact form of layer {name} has the wrong shape")
         if not step.min() > 0 or shift.min() < 0 or shift.max() > MAX_SHIFT:
             raise ModelError(f"the exact form of layer {name} is beyond its range")
         self.layer, self.name = layer, name
-        self.num_split = SPLIT.get(name, 0)
-        self.levels = int(levels_of(name, layer).max())
+        self.num_split = form.num_split(name)
+        self.levels = int(levels_of(name, layer, self.num_split).max())
         self._activation = activation if name.endswith(ACTIVATED) else None
         self._in_place = name.endswith(IN_PLACE)
         self._step, self._out_step = step.astype(np.float64), out_step
-        self._shift = np.atleast_2d(shift).astype(np.int64)
+        self._sums = sums_of(name, layer, self.num_split)
+        self._shift = np.broadcast_to(shift, (len(self._sums), layer.out_channels)).astype(np.int64)
         unit = UNITS[activation] if self._activation else 1.0
         self._scale: Tensor | None = None
         if not name.endswith(GIVEN_STEPS):
@@ -123,7 +123,7 @@ class ExactConv2d(nn.Module):
             if self._scale is not None:
                 torch.mul(rows, self._scale, out=own)
             own.round_().clamp_(-self.levels, self.levels)
-            if self.num_split:
+            if 0 < self.num_split < own.shape[1]:
                 own[:, self.num_split :].clamp_(-REST_LEVELS, REST_LEVELS)
         return out
 
@@ -215,17 +215,16 @@ def without_exact(tensors: Mapping[str, Tensors]) -> dict[str, Tensors]:
 
 
 def forms_of(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Form]:
-    """Return the forms of an exact model's layers, without those of earlier versions' shapes."""
+    """Return the forms of an exact model's layers."""
     names = [
         name.removeprefix(PREFIX).removesuffix(".step")
         for name in tensors
         if name.startswith(PREFIX) and name.endswith(".step")
     ]
-    forms = {
+    return {
         name: Form(*(np.array(tensors[f"{PREFIX}{name}.{part}"]) for part in Form._fields))
         for name in names
     }
-    return {name: form for name, form in forms.items() if form.shift.ndim == 1 + (name in SPLIT)}
 
 
 def make_exact(networks: MainAutoencoder, tensors: Mapping[str, NDArray[Any]]) -> None:

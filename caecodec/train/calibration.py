@@ -17,6 +17,7 @@ from caecodec.nn.exact_form import (
     MAX_SHIFT,
     SPLIT,
     SUM_BOUND,
+    WIDE,
     Form,
     in_steps,
     levels_of,
@@ -32,8 +33,10 @@ from caecodec.train.weight_rounding import round_weights
 MARGIN = 1.1
 """What inputs may reach, relative to the largest that calibration saw."""
 SPLIT_MARGIN, REST_MARGIN = 4.0, 2.0
-"""The same in split layers, of inputs that are split and of the rest: beyond it, the image itself
+"""The same in wide layers, of inputs that are split and of the rest: beyond it, the image itself
 would suffer."""
+PARTLY_SPLIT = ("synthesis.patch",)
+"""Wide layers of which the first inputs alone are split, as that loses hardly anything."""
 LEAST_RANGE = 1e-3
 """Smallest range of an input, relative to the layer's largest."""
 ROOM = 0.99
@@ -64,23 +67,23 @@ def calibrate(
         model: as trained, with all its branches.
         crops: images (1, 3, H, W) in [0, 1], sides multiples of 16; qualities are spread over them,
             and each is seen at the highest, too.
-        kept: forms that layers already have, and their weights were rounded for.
+        kept: forms that layers already have, and their weights were rounded for; other kinds of
+            forms than are made today are made anew.
 
     Raises:
         ModelError: a layer whose sums float32 cannot hold exactly.
     """
     layers = dict(exact_layers(model.networks))
+    kept = {
+        name: form for name, form in kept.items() if form.shift.ndim == 1 + (name in PARTLY_SPLIT)
+    }
     seen = _look(model, layers, list(crops))
     anchors = model.config.quality_anchors
     qualities = [
         round(MAX_QUALITY * QUALITY_UNIT * anchor / (anchors - 1)) for anchor in range(anchors)
     ]
     steps = {
-        name: kept[name].step
-        if name in kept
-        else (_lifted(seen.ranges[name]) * _margins(name, layer) / levels_of(name, layer)).astype(
-            np.float32
-        )
+        name: kept[name].step if name in kept else _step(name, layer, seen.ranges[name])
         for name, layer in layers.items()
     }
     made = {}
@@ -127,27 +130,37 @@ def _look(model: FrozenMain, layers: Mapping[str, nn.Conv2d], crops: list[Tensor
 def _is_rounded_in_turn(name: str, layer: nn.Conv2d) -> bool:
     """Return whether float16 holds what a layer multiplies by, the same at every quality."""
     in_floats = layer.groups > 1 or isinstance(layer, QualityConv2d)
-    return not in_floats and SPLIT.get(name, 0) < layer.in_channels
+    return not in_floats and _num_split(name, layer) < layer.in_channels
+
+
+def _num_split(name: str, layer: nn.Conv2d) -> int:
+    """Return how many inputs of a layer are to be split."""
+    if name not in WIDE:
+        return 0
+    return min(SPLIT, layer.in_channels) if name in PARTLY_SPLIT else layer.in_channels
 
 
 def _rounded(name: str, layer: nn.Conv2d, form: Form, moments: Array) -> Array:
     """Return the weights to store; an output whose sums would become too large keeps its own."""
     weight, bias = weight_and_bias(layer, 0)
-    stored, first = weight.astype(np.float16), SPLIT.get(name, 0)
+    stored, first = weight.astype(np.float16), _num_split(name, layer)
     own = Form(form.step[first:], np.atleast_2d(form.shift)[-1])
     stored[:, first:, 0, 0] = round_weights(weight[:, first:, 0, 0], own, moments[first:, first:])
     read = stored.astype(np.float64) * form.step.astype(np.float64)[:, None, None]
     bias = bias if first == 0 else np.zeros(len(bias))
-    sums = sums_of(name, layer)[-1].largest(read, bias) * 2.0 ** own.shift.astype(np.int64)
+    sums = sums_of(name, layer, first)[-1].largest(read, bias) * 2.0 ** own.shift.astype(np.int64)
     fits = sums < (1 + ROOM) / 2 * SUM_BOUND
     return np.where(fits[:, None, None, None], stored, weight).astype(np.float16)
 
 
-def _margins(name: str, layer: nn.Conv2d) -> Array:
-    """Return the margin of each input, (in,) or (1,)."""
-    if name not in SPLIT:
-        return np.full(1, MARGIN)
-    return np.where(np.arange(layer.in_channels) < SPLIT[name], SPLIT_MARGIN, REST_MARGIN)
+def _step(name: str, layer: nn.Conv2d, ranges: Array) -> Array:
+    """Return what a unit of each rounded input is worth, float32 (in,)."""
+    num_split = _num_split(name, layer)
+    margins = np.full(layer.in_channels, MARGIN)
+    if name in WIDE:
+        margins = np.where(np.arange(layer.in_channels) < num_split, SPLIT_MARGIN, REST_MARGIN)
+    step = _lifted(ranges) * margins / levels_of(name, layer, num_split)
+    return np.asarray(step.astype(np.float32))
 
 
 def _lifted(ranges: Array) -> Array:
@@ -157,7 +170,7 @@ def _lifted(ranges: Array) -> Array:
 
 def _shifts(name: str, layer: nn.Conv2d, steps: Mapping[str, Array], qualities: list[int]) -> Array:
     """Return the fractional bits that each output may have at all qualities: see `Form`."""
-    sums = sums_of(name, layer)
+    sums = sums_of(name, layer, _num_split(name, layer))
     shifts = np.full((len(sums), layer.out_channels), MAX_SHIFT)
     for units in qualities:
         weight, bias = in_steps(
@@ -169,4 +182,4 @@ def _shifts(name: str, layer: nn.Conv2d, steps: Mapping[str, Array], qualities: 
             shifts[number] = np.minimum(shifts[number], np.floor(room).astype(np.int64))
     if shifts.min() < 0:
         raise ModelError(f"layer {name} has sums that float32 cannot hold exactly")
-    return (shifts if name in SPLIT else shifts[0]).astype(np.int8)
+    return (shifts if name in PARTLY_SPLIT else shifts.min(0)).astype(np.int8)
