@@ -26,7 +26,7 @@ from read_cae import (
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-SPLIT = {"synthesis.project": 320, "synthesis.up": 192, "synthesis.patch": 64}
+WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
 UNITS = {"silu": 23943 / 1824, "hardswish": 1 / 6}
 ORDER = np.array([0, 3, 1, 2])
 
@@ -90,7 +90,7 @@ class ExactNetworks:
         if last != "mix_out":
             x = x * (unit / step).astype(np.float32)[:, None, None]
         shift = self.tensors[f"exact.{name}.shift"].astype(np.float64)
-        if name in SPLIT:
+        if name in WIDE:
             return self.in_halves(name, x, shift)
         is_depthwise = self.tensors[f"{name}.weight"].shape[2] == 3
         levels = np.float32(8191 if is_depthwise else 1023)
@@ -100,7 +100,8 @@ class ExactNetworks:
 
     def in_halves(self, name: str, x: Floats, shift: Doubles) -> Floats:
         """Apply one of the three layers to inputs in steps: two sums."""
-        is_split = np.arange(len(x)) < SPLIT[name]
+        is_split = np.arange(len(x)) < (64 if shift.ndim == 2 else len(x))
+        shift = np.broadcast_to(shift, (2, shift.shape[-1]))
         levels = np.where(is_split, 16383, 2047).astype(np.float32)[:, None, None]
         a = np.rint(x).clip(-levels, levels)
         high = 128 * np.floor((a + 64) / 128) * is_split.astype(np.float32)[:, None, None]

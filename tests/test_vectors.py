@@ -345,8 +345,9 @@ def test_exact_layers_give_the_values_of_the_vectors(vector: Vector) -> None:
         found = layer(x) if isinstance(layer, ExactSpaceConv2d) else layer(x, quality)
     shift = torch.tensor(vector["tensors"][f"exact.{vector['layer']}.shift"])
     scales = 2.0 ** torch.atleast_2d(shift)
-    expected = vector["W"] if layer.num_split else [vector["W"]]
-    units = (128, 1) if layer.num_split else (1,)
+    count, units = len(kernels), (128, 1) if layer.num_split else (1,)
+    expected = vector["W"] if len(scales) > 1 else count * [vector["W"]]
+    scales = scales.expand(count, -1)
     for (weight, _), scale, unit, numerators in zip(kernels, scales, units, expected, strict=True):
         found_numerators = weight * scale[:, None, None, None] / unit
         assert torch.equal(found_numerators, torch.tensor(numerators).float())

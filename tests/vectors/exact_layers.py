@@ -15,7 +15,8 @@ from typing import Any
 Vector = dict[str, Any]
 Planes = list[list[list[float]]]
 Weights = list[list[list[list[float]]]]
-SPLIT = {"synthesis.project": 320, "synthesis.up": 192, "synthesis.patch": 64}
+WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
+SPLIT = 64
 UNITS = {"silu": 23943 / 1824, "hardswish": 1 / 6}
 ANCHORS = 3
 
@@ -83,15 +84,17 @@ def layer(given: Vector) -> Vector:
         act, unit = ACTIVATIONS[given["activation"]], UNITS[given["activation"]]
         x = [[[act(value) for value in row] for row in plane] for plane in x]
     bounds = [8191 if last == "mix_space" else 1023] * len(step)
-    if name in SPLIT:
-        bounds = [16_383 if c < SPLIT[name] else 2047 for c in range(len(step))]
+    is_partly_split = isinstance(shift[0], list)
+    count = SPLIT if is_partly_split else len(step)
+    if name in WIDE:
+        bounds = [16_383 if c < count else 2047 for c in range(len(step))]
     scales = [1.0 if last == "mix_out" else single(unit / own) for own in step]
     a = [
         [[clamp(round(single(value * scale)), bound) for value in row] for row in plane]
         for plane, scale, bound in zip(x, scales, bounds, strict=True)
     ]
-    if name in SPLIT:
-        count = SPLIT[name]
+    if name in WIDE:
+        shift = shift if is_partly_split else [shift, shift]
         upper = [plane_of(plane, lambda value: (value + 64) // 128) for plane in a[:count]]
         left = [plane_of(plane, lambda value: (value + 64) % 128 - 64) for plane in a[:count]]
         left += a[count:]
@@ -100,7 +103,8 @@ def layer(given: Vector) -> Vector:
         high = sums(first, upper, [bias // 128 for bias in biases[0]], [s - 7 for s in shift[0]])
         low = sums(numerators[1], left, [0] * len(shift[1]), shift[1])
         y = [plane_of(pair, lambda two: single(sum(two))) for pair in map(zipped, high, low)]
-        return given | {"a": a, "W": [first, numerators[1]], "B": biases[0], "y": y}
+        both = [first, numerators[1]] if is_partly_split else first
+        return given | {"a": a, "W": both, "B": biases[0], "y": y}
     numerators, biases = rounded(given, step, shift)
     y = sums(numerators, a, biases, shift)
     return given | {"a": a, "W": numerators, "B": biases, "y": y}
@@ -151,7 +155,7 @@ def rounded(
             for plane, size in zip(own, steps, strict=True)
         ])  # fmt: skip
         numerator = round((bias * gains[o] + shifts[o]) / following[o] * 2.0 ** shift[o])
-        biases.append(128 * round(numerator / 128) if name in SPLIT else numerator)
+        biases.append(128 * round(numerator / 128) if name in WIDE else numerator)
     return weights, biases
 
 
@@ -182,7 +186,8 @@ def layers() -> Iterator[Vector]:
         ("given-steps", f"{block}.mix_out", "silu", (3, 2), 10_000),
         ("activated", f"{block}.contract", "silu", (4, 2), 0),
         ("activated-hardswish", f"{block}.contract", "hardswish", (4, 2), 0),
-        ("halves", patch, "silu", (70, 4), 0),
+        ("halves", patch, "silu", (3, 4), 0),
+        ("halves-of-some", patch, "silu", (70, 4), 0),
     )
     for seed, (kind, name, activation, sizes, units) in enumerate(plans):
         chance = random.Random(seed)
@@ -208,8 +213,8 @@ def _tensors(
     def kernel() -> list[list[float]]:
         return [[half(chance.gauss(0, 0.4)) for _ in range(side)] for _ in range(side)]
 
-    bits = 9 if is_depthwise else 17
-    steps = 1000 if is_depthwise else 200
+    bits = 20 if name in WIDE else 9 if is_depthwise else 17
+    steps = 3000 if name in WIDE else 1000 if is_depthwise else 200
     tensors: Vector = {
         f"{name}.weight": [
             [kernel() for _ in range(1 if is_depthwise else inputs)] for _ in range(outputs)
@@ -218,9 +223,9 @@ def _tensors(
         f"exact.{name}.step": [single(chance.uniform(1, 2) / steps) for _ in range(inputs)],
         f"exact.{name}.shift": [bits - chance.randrange(3) for _ in range(outputs)],
     }
-    if name in SPLIT:
+    if inputs > SPLIT:
         tensors[f"exact.{name}.step"] = [
-            single(chance.uniform(1, 2) / (3000 if c < SPLIT[name] else 300)) for c in range(inputs)
+            single(chance.uniform(1, 2) / (3000 if c < SPLIT else 300)) for c in range(inputs)
         ]
         tensors[f"exact.{name}.shift"] = [
             [bits - chance.randrange(3) for _ in range(outputs)] for bits in (22, 17)

@@ -252,8 +252,9 @@ static void put(float *to, v128_t a, v128_t b, const int32_t *bias, const float 
 }
 
 // A 1x1 convolution: a sum of weights times inputs, plus bias, is a whole number of an output's
-// units below 2**24. Weights lie in blocks of 8 outputs, each (in_stride / 2, 8, 2); where some are
-// beyond 16 bits they are 256 high + weights. `is_added` says that `out` is a sum to add to.
+// units below 2**24, or below 2**31 where it stands for two sums. Weights lie in blocks of 8
+// outputs, each (in_stride / 2, 8, 2); where some are beyond 16 bits they are 256 high + weights.
+// `is_added` says that `out` is a sum to add to.
 EXPORT("convolve")
 void convolve(float *out, const int16_t *in, const int16_t *weights, const int16_t *high,
               const int32_t *bias, const float *units, int positions, int in_stride, int out_stride,

@@ -3,7 +3,8 @@ import { check } from './errors.js';
 
 const UNITS = { silu: 23943 / 1824, hardswish: 1 / 6 };
 const ACTIVATIONS = { silu: 1, hardswish: 2 };
-const SPLIT = { 'synthesis.project': 320, 'synthesis.up': 192, 'synthesis.patch': 64 }; // first inputs that are taken apart: 128 high, and what is left
+const WIDE = ['synthesis.project', 'synthesis.up', 'synthesis.patch']; // inputs are taken apart: 128 times an upper half, and what is left
+const SPLIT = 64; // those that are, the first, where two sums have shifts of their own
 export const SPLIT_LEVELS = 16383;
 const HALF = 128;
 
@@ -159,19 +160,24 @@ export class Layers {
     const last = name.slice(name.lastIndexOf('.') + 1);
     const isDepthwise = side === 3;
     const isActivated = last === 'mix_space' || last === 'contract';
-    const split = Math.min(SPLIT[name] ?? 0, inputs);
-    const levels = isDepthwise ? 8191 : split ? 2047 : 1023;
+    const isWide = WIDE.includes(name);
+    const shift = weights.values(`exact.${name}.shift`);
+    const isAlike = shift.length === outputs;
+    check(isAlike || (isWide && shift.length === 2 * outputs), 'ModelError', `the exact form of layer ${name} has the wrong shape`);
+    const split = isWide ? (isAlike ? inputs : Math.min(SPLIT, inputs)) : 0;
+    const levels = isDepthwise ? 8191 : isWide ? 2047 : 1023;
     const unit = isActivated ? UNITS[this.activation] : 1;
     const scale = last === 'mix_out' ? undefined : Float32Array.from(step, (value) => unit / value);
     const activation = isActivated ? ACTIVATIONS[this.activation] : 0;
     const kernel = this.#inSteps(name, { step, outputs, perGroup, side, isDepthwise });
-    const sums = this.#sums(name, kernel, { split, levels, outputs, perOutput: perGroup * side * side });
-    return { inputs, outputs, isDepthwise, split, levels, scale, activation, sums };
+    const sums = sumsOf(name, kernel, { split, levels, shift, isAlike, perOutput: perGroup * side * side });
+    return { inputs, outputs, isDepthwise, isAlike, split, levels, scale, activation, sums };
   }
 
   #layer(name) {
     const { kernels } = this;
-    const { inputs, outputs, isDepthwise, split, levels, scale, activation, sums } = this.numbers(name);
+    const { inputs, outputs, isDepthwise, scale, activation, ...rest } = this.numbers(name);
+    const { levels, split, sums } = rest.split && rest.isAlike ? together(rest) : rest;
     return {
       inStride: stride(inputs),
       outStride: stride(outputs),
@@ -204,22 +210,26 @@ export class Layers {
     }
     return { W, B };
   }
+}
 
-  /** Return the sums of a layer, the first of which has the bias. */
-  #sums(name, { W, B }, { split, levels, outputs, perOutput }) {
-    const shift = this.weights.values(`exact.${name}.shift`);
-    check(shift.length === (split ? 2 : 1) * outputs, 'ModelError', `the exact form of layer ${name} has the wrong shape`);
-    const all = new Float64Array(perOutput).fill(levels);
-    const parts = split
-      ? [{ largest: new Float64Array(split).fill(HALF), unit: HALF }, { largest: all.fill(HALF / 2, 0, split), unit: 1 }]
-      : [{ largest: all, unit: 1 }];
-    return parts.map(({ largest, unit }, number) => {
-      const bits = shift.subarray(number * outputs, (number + 1) * outputs);
-      const sum = rounded(W, number ? new Float64Array(outputs) : B, bits, largest, unit);
-      check(sum.reached < 2 ** 24, 'ModelError', `layer ${name} has sums that float32 does not hold exactly`);
-      return sum;
-    });
-  }
+/** Return the sums of a layer, the first of which has the bias. */
+function sumsOf(name, { W, B }, { split, levels, shift, isAlike, perOutput }) {
+  const outputs = B.length;
+  const all = new Float64Array(perOutput).fill(levels);
+  const parts = split
+    ? [{ largest: new Float64Array(split).fill(HALF), unit: HALF }, { largest: all.fill(HALF / 2, 0, split), unit: 1 }]
+    : [{ largest: all, unit: 1 }];
+  return parts.map(({ largest, unit }, number) => {
+    const row = isAlike ? 0 : number * outputs;
+    const sum = rounded(W, number ? new Float64Array(outputs) : B, shift.subarray(row, row + outputs), largest, unit);
+    check(sum.reached < 2 ** 24, 'ModelError', `layer ${name} has sums that float32 does not hold exactly`);
+    return sum;
+  });
+}
+
+/** Return two sums of the same weights as one of whole inputs: below 2**31, where its conversion to a float rounds as adding the two does. */
+function together({ sums: [high, low] }) {
+  return { levels: SPLIT_LEVELS, split: 0, sums: [{ ...low, B: high.B.map((value) => HALF * value) }] };
 }
 
 /**
