@@ -30,7 +30,9 @@ def activate_exactly_(x: Tensor, activation: str, scratch: list[Tensor]) -> None
     SiLU becomes x (t (t^2 + 50) / ((t^2 + 269) t^2 + 2631) + 912 / 23943), t being x clamped to
     [-8, 8], which is within 0.0032 of it and equal to 0 and x beyond. FORMAT.md section 7.7.
     """
-    t, square, above = (own[..., : x.shape[-2], :] for own in scratch)
+    if x.shape != scratch[0].shape:
+        scratch = [own[..., : x.shape[-2], :] for own in scratch]
+    t, square, above = scratch
     if activation == "hardswish":
         x.mul_(torch.add(x, _THREE, out=t).clamp_(0.0, 6.0))
         return

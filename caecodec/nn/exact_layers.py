@@ -116,8 +116,9 @@ class ExactConv2d(nn.Module):
         out = x if self._in_place else torch.empty_like(x)
         height = max(1, VALUES_AT_ONCE // (x.shape[1] * x.shape[-1]))
         parts = torch.split(x, height, -2)
+        made = parts if self._in_place else torch.split(out, height, -2)
         scratch = scratch_for(parts[0]) if self._activation else []
-        for rows, own in zip(parts, torch.split(out, height, -2), strict=True):
+        for rows, own in zip(parts, made, strict=True):
             if self._activation:
                 activate_exactly_(rows, self._activation, scratch)
             if self._scale is not None:
