@@ -105,11 +105,11 @@ class ExactConv2d(nn.Module):
         rounded = self._received(x)
         kernels = self._kernels(quality)
         if not self.num_split:
-            return self._convolve(rounded, kernels[0])
+            return self._convolve(rounded, *kernels[0])
         first = rounded[:, : self.num_split]
         high = (first * (1 / HALF)).add_(0.5).floor_()
         first.sub_(high, alpha=HALF)
-        return self._convolve(high, kernels[0]).add_(self._convolve(rounded, kernels[1]))
+        return self._convolve(high, *kernels[0]).add_(self._convolve(rounded, *kernels[1]))
 
     def _received(self, x: Tensor) -> Tensor:
         """Return inputs rounded to whole steps, in place where nobody else needs them."""
@@ -128,8 +128,8 @@ class ExactConv2d(nn.Module):
                 own[:, self.num_split :].clamp_(-REST_LEVELS, REST_LEVELS)
         return out
 
-    def _convolve(self, rounded: Tensor, kernel: Kernel) -> Tensor:
-        return self.layer._conv_forward(rounded, *kernel)  # noqa: SLF001 - as it convolves
+    def _convolve(self, rounded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self.layer._conv_forward(rounded, weight, bias)  # noqa: SLF001 - as it convolves
 
     def _kernels(self, quality: Tensor | None) -> list[Kernel]:
         """Return the kernels of the sums, those of the last quality asked for."""
