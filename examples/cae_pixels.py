@@ -9,7 +9,6 @@ metadata are left out.
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,6 @@ from read_cae import (
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
 UNITS = {"silu": 23943 / 1824, "hardswish": 1 / 6}
 ORDER = np.array([0, 3, 1, 2])
 
@@ -89,48 +87,33 @@ class ExactNetworks:
             x, unit = self.act(x), self.unit
         if last != "mix_out":
             x = x * (unit / step).astype(np.float32)[:, None, None]
-        shift = self.tensors[f"exact.{name}.shift"].astype(np.float64)
-        if name in WIDE:
-            return self.in_halves(name, x, shift)
-        is_depthwise = self.tensors[f"{name}.weight"].shape[2] == 3
-        levels = np.float32(8191 if is_depthwise else 1023)
-        weight, bias = self.rounded(name, shift, levels)
-        a = np.rint(x).clip(-levels, levels)
-        return (in_space if is_depthwise else across)(weight, a) + bias
+        levels = np.float32(self.tensors[f"exact.{name}.levels"][0])
+        weight, bias, scale = self.rounded(name, levels)
+        a = np.rint(x).clip(-levels, levels).astype(np.float64)
+        y = (in_space if weight.shape[2] == 3 else across)(weight, a) + bias
+        return y.astype(np.float32) / scale.astype(np.float32)
 
-    def in_halves(self, name: str, x: Floats, shift: Doubles) -> Floats:
-        """Apply one of the three layers to inputs in steps: two sums."""
-        is_split = np.arange(len(x)) < (64 if shift.ndim == 2 else len(x))
-        shift = np.broadcast_to(shift, (2, shift.shape[-1]))
-        levels = np.where(is_split, 16383, 2047).astype(np.float32)[:, None, None]
-        a = np.rint(x).clip(-levels, levels)
-        high = 128 * np.floor((a + 64) / 128) * is_split.astype(np.float32)[:, None, None]
-        first, bias = self.rounded(name, shift[0], 128 * is_split, unit=128)
-        second, _ = self.rounded(name, shift[1], np.where(is_split, 64, 2047), unit=0)
-        return (across(first, high) + bias) + across(second, a - high)
-
-    def rounded(self, name: str, shift: Doubles, levels: Any, unit: int = 1) -> list[Floats]:
-        """Return W (out, in, k, k) and B (out, 1, 1), whose unit is 0 if it is not in the sum."""
+    def rounded(self, name: str, levels: float) -> tuple[Doubles, Doubles, Doubles]:
+        """Return W (out, in, k, k), B (out, 1, 1) and the units in a whole (out, 1, 1)."""
         weight, bias = (self.tensors[f"{name}.{part}"].astype(float) for part in ("weight", "bias"))
         step = self.tensors[f"exact.{name}.step"].astype(np.float64)[:, None, None]
         if f"{name}.gain.values" in self.tensors:
             gain = exponential(self.table(f"{name}.gain.values"))
             weight = weight * gain[:, None, None, None]
             bias = bias * gain + self.table(f"{name}.shift.values")
-        weight = weight * (step[:, None] if weight.shape[2] == 3 else step)
+        is_depthwise = weight.shape[2] == 3
+        weight = weight * (step[:, None] if is_depthwise else step)
         if name.endswith("mix_space"):
             following = self.tensors[f"exact.{name.replace('mix_space', 'mix_out')}.step"]
             weight = weight / following.astype(np.float64)[:, None, None, None]
             bias = bias / following
-        scale = 2.0**shift
+        scale = 2.0 ** self.tensors[f"exact.{name}.shift"].astype(np.float64)
         weight, bias = np.rint(weight * scale[:, None, None, None]), np.rint(bias * scale)
-        reached = (np.abs(weight).sum((2, 3)) * levels).sum(1)
-        if unit:
-            bias = unit * np.rint(bias / unit)
-            reached = reached + np.abs(bias) / unit
-        check(bool(reached.max() < 2**24), f"sums of layer {name} are not exact")
-        parts = weight / scale[:, None, None, None], (bias / scale)[:, None, None]
-        return [part.astype(np.float32) for part in parts]
+        reached = np.abs(weight).sum((1, 2, 3)) * levels + np.abs(bias)
+        fits = reached.max() < 2 ** (24 if is_depthwise else 31)
+        fits &= np.abs(weight).max() < 2**15 and np.abs(bias).max() < 2**24
+        check(bool(fits), f"sums of layer {name} are too large")
+        return weight, bias[:, None, None], scale[:, None, None]
 
     def block(self, name: str, x: Floats) -> Floats:
         """Apply a block."""
@@ -181,12 +164,12 @@ class ExactNetworks:
         return x
 
 
-def across(weight: Floats, a: Floats) -> Floats:
+def across(weight: Doubles, a: Doubles) -> Doubles:
     """Return the sums over channels: (out, in, 1, 1) of (in, h, w)."""
     return (weight[..., 0, 0] @ a.reshape(len(a), -1)).reshape(-1, *a.shape[1:])
 
 
-def in_space(weight: Floats, a: Floats) -> Floats:
+def in_space(weight: Doubles, a: Doubles) -> Doubles:
     """Return the sums over 3x3 positions, channel by channel, zeros around."""
     height, width = a.shape[1:]
     padded = np.pad(a, ((0, 0), (1, 1), (1, 1)))

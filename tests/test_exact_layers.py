@@ -99,19 +99,17 @@ def test_the_command_makes_a_model_exact_and_says_what_it_costs(
     assert is_exact(load_weights(out).tensors)
 
 
-def test_an_exact_model_keeps_what_it_has(
+def test_a_model_with_forms_of_another_kind_can_be_made_exact_anew(
     exported: tuple[Weights, ExactReport], tmp_path: Path
 ) -> None:
     weights, out = exported[0], tmp_path / "again.safetensors"
-    export_exact(weights, toy_images(), out, num_crops=4)
-    assert load_weights(out).digest == weights.digest
-    name = f"{PREFIX}synthesis.patch"
-    tensors = weights.tensors | {f"{name}.shift": weights.tensors[f"{name}.shift"][0]}
-    export_exact(dataclasses.replace(weights, tensors=tensors), toy_images(), out, num_crops=4)
-    again = load_weights(out).tensors
-    changed = {key for key, values in again.items() if not np.array_equal(values, tensors[key])}
-    assert f"{name}.shift" in changed
-    assert all(key.endswith(("patch.shift", "patch.step", "patch.weight")) for key in changed)
+    earlier = {key: own for key, own in weights.tensors.items() if not key.endswith(".levels")}
+    older = Weights(weights.config, earlier, {})
+    with pytest.raises(ModelError, match="levels"):
+        Codec(older)
+    cost = export_exact(older, toy_images(), out, num_crops=8)
+    assert abs(cost.lost_psnr) < 0.1
+    assert load_weights(out).tensors.keys() == weights.tensors.keys()
 
 
 def test_weights_rounded_in_turn_make_up_for_each_other() -> None:
@@ -119,7 +117,7 @@ def test_weights_rounded_in_turn_make_up_for_each_other() -> None:
     x = random.normal(size=(40, 500))
     x[20:] = x[:20] + 0.3 * random.normal(size=(20, 500)) + 0.5
     weight = random.normal(size=(8, 40))
-    form = Form(np.full(40, 0.01, np.float32), np.full(8, 10, np.int8))
+    form = Form(np.full(40, 0.01, np.float32), np.ones(1, np.int16), np.full(8, 10, np.int8))
     stored = round_weights(weight, form, x @ x.T)
     steps = np.float64(np.float32(0.01)) * 2**10
     numerators = stored.astype(np.float64) * steps
@@ -157,7 +155,7 @@ def test_pixels_do_not_depend_on_threads_library_or_parts(
 def test_sums_are_those_of_integers(exported: tuple[Weights, ExactReport]) -> None:
     networks = Codec(exported[0]).model.networks  # type: ignore[attr-defined]
     layers = [module for module in networks.modules() if isinstance(module, ExactConv2d)]
-    assert len(layers) * 2 == sum(name.startswith(PREFIX) for name in exported[0].tensors)
+    assert len(layers) * 3 == sum(name.startswith(PREFIX) for name in exported[0].tensors)
     random = torch.Generator().manual_seed(0)
     for layer in layers:
         x = 3 * torch.randn((1, layer.layer.in_channels, 12, 9), generator=random)
@@ -168,36 +166,55 @@ def test_sums_are_those_of_integers(exported: tuple[Weights, ExactReport]) -> No
                 if isinstance(layer, ExactSpaceConv2d)
                 else layer(x.clone(), quality)
             )
-            rounded = layer._received(x.clone()).double()
-            inputs = [rounded]
-            if count := layer.num_split:
-                high = (rounded[:, :count] / 128 + 0.5).floor()
-                left = rounded.clone()
-                left[:, :count] -= 128 * high
-                inputs = [high, left]
-            sums = [
-                torch.nn.functional.conv2d(
-                    given,
-                    weight.double(),
-                    None if bias is None else bias.double(),
-                    padding=layer.layer.padding,
-                    groups=layer.layer.groups,
-                )
-                for given, (weight, bias) in zip(inputs, layer._kernels(quality), strict=True)
-            ]
-        assert all(torch.equal(each, each.float().double()) for each in sums), layer.name
-        assert torch.equal(found, sum(each.float() for each in sums)), layer.name
+            rounded = layer._received(x.clone())
+            weight, bias, reach = layer._kernel(quality)
+            sums = torch.nn.functional.conv2d(
+                rounded.double(),
+                weight.double(),
+                bias.double(),
+                padding=layer.layer.padding,
+                groups=layer.layer.groups,
+            )
+        assert torch.equal(found, sums.float()), layer.name
+        assert reach is not None or torch.equal(sums, found.double()), layer.name
 
 
-def test_a_sum_beyond_what_float32_holds_is_refused_by_the_layers_name(
+@pytest.mark.parametrize("size", [1.0, 30.0, 1000.0])
+def test_sums_beyond_what_float32_holds_are_rounded_once(
+    exported: tuple[Weights, ExactReport], size: float
+) -> None:
+    networks = Codec(exported[0]).model.networks  # type: ignore[attr-defined]
+    fine = [
+        layer
+        for layer in networks.modules()
+        if isinstance(layer, ExactConv2d) and layer._kernel(torch.tensor([50.0])).reach
+    ]
+    assert {"synthesis.project", "synthesis.up", "synthesis.patch"} <= {own.name for own in fine}
+    random = torch.Generator().manual_seed(1)
+    beyond = 0
+    for layer in fine:
+        weight, bias, reach = layer._kernel(torch.tensor([50.0]))
+        assert reach is not None
+        direction = weight[:1].sign() * layer.levels / size  # of the largest sum of an output
+        rounded = direction * torch.rand((1, 1, 9, 7), generator=random)
+        layer._received = lambda x: x.round()  # type: ignore[method-assign]
+        with torch.inference_mode():
+            found = layer(rounded.clone(), torch.tensor([50.0]))
+        sums = torch.nn.functional.conv2d(rounded.round().double(), weight.double(), bias.double())
+        assert torch.equal(found, sums.float()), layer.name
+        beyond += int((sums != sums.float().double()).sum())
+    assert (beyond > 0) == (size == 1.0)
+
+
+def test_a_sum_beyond_the_bound_is_refused_by_the_layers_name(
     exported: tuple[Weights, ExactReport],
 ) -> None:
     weights = exported[0]
     name = "mean_context.leave"
     tensors = dict(weights.tensors)
-    tensors[f"{PREFIX}{name}.shift"] = tensors[f"{PREFIX}{name}.shift"] + 3
+    tensors[f"{PREFIX}{name}.shift"] = tensors[f"{PREFIX}{name}.shift"] + 8
     codec = Codec(Weights(weights.config, tensors, {}))
-    with pytest.raises(ModelError, match=rf"layer {name} has sums of up to"):
+    with pytest.raises(ModelError, match=rf"layer {name} has (sums|weights) of up to"):
         codec.compress(IMAGE)
 
 
@@ -220,7 +237,7 @@ def test_no_layer_in_space_is_one_that_winograds_algorithm_takes(
     networks = Codec(exported[0]).model.networks  # type: ignore[attr-defined]
     layers = [module for module in networks.modules() if isinstance(module, ExactSpaceConv2d)]
     assert layers
-    assert not any(layer._kernels(None)[0][0].is_contiguous() for layer in layers)
+    assert not any(layer._kernel(None).weight.is_contiguous() for layer in layers)
 
 
 def test_a_missing_or_unknown_part_is_refused(exported: tuple[Weights, ExactReport]) -> None:

@@ -324,10 +324,10 @@ def exact_layer(vector: Vector) -> ExactConv2d:
         if key.endswith(".step")
     }
     kind = ExactSpaceConv2d if isinstance(layer, SpaceConv2d) else ExactConv2d
-    shift = tensors[f"exact.{name}.shift"].numpy().astype(np.int8)
+    levels, shift = (tensors[f"exact.{name}.{part}"].numpy() for part in ("levels", "shift"))
     return kind(
         layer,
-        Form(steps[name], shift),
+        Form(steps[name], levels.astype(np.int16), shift.astype(np.int8)),
         name=name,
         activation=vector["activation"],
         out_step=out_step(name, steps),
@@ -340,18 +340,13 @@ def test_exact_layers_give_the_values_of_the_vectors(vector: Vector) -> None:
     quality = torch.tensor([vector["units"] / 100])
     x = torch.tensor([vector["x"]])
     with torch.inference_mode():
-        kernels = layer._kernels(quality)
+        weight, bias, _ = layer._kernel(quality)
         rounded = layer._received(x.clone())
         found = layer(x) if isinstance(layer, ExactSpaceConv2d) else layer(x, quality)
-    shift = torch.tensor(vector["tensors"][f"exact.{vector['layer']}.shift"])
-    scales = 2.0 ** torch.atleast_2d(shift)
-    count, units = len(kernels), (128, 1) if layer.num_split else (1,)
-    expected = vector["W"] if len(scales) > 1 else count * [vector["W"]]
-    scales = scales.expand(count, -1)
-    for (weight, _), scale, unit, numerators in zip(kernels, scales, units, expected, strict=True):
-        found_numerators = weight * scale[:, None, None, None] / unit
-        assert torch.equal(found_numerators, torch.tensor(numerators).float())
-    assert torch.equal(kernels[0][1] * scales[0], torch.tensor(vector["B"]).float())
+    scales = 2.0 ** torch.tensor(vector["tensors"][f"exact.{vector['layer']}.shift"])
+    numerators = weight * scales[:, None, None, None]
+    assert torch.equal(numerators, torch.tensor(vector["W"]).float())
+    assert torch.equal(bias * scales, torch.tensor(vector["B"]).float())
     assert rounded[0].tolist() == vector["a"]
     assert found[0].tolist() == vector["y"]
 
@@ -359,7 +354,7 @@ def test_exact_layers_give_the_values_of_the_vectors(vector: Vector) -> None:
 @each("exact_layers")
 def test_the_second_readers_layers_give_the_values_of_the_vectors(vector: Vector) -> None:
     name = vector["layer"]
-    types = {"step": np.float32, "shift": np.int8}
+    types = {"step": np.float32, "levels": np.int16, "shift": np.int8}
     tensors = {
         key: np.array(values, types.get(key.rpartition(".")[2], np.float16))
         for key, values in vector["tensors"].items()

@@ -1,4 +1,4 @@
-"""How exact models round: integers so small that float32 adds their products exactly.
+"""How exact models round: integers of 16 bits, whose sums of products have 32.
 
 FORMAT.md section 7.7, in float64, which all machines compute alike one operation at a time.
 """
@@ -16,26 +16,16 @@ from caecodec.config import MAX_QUALITY
 from caecodec.format.constants import QUALITY_UNIT
 from caecodec.nn.layers import QualityConv2d, QualityTable, bias_of
 
-LEVELS = 1023
-"""Largest magnitude of a rounded input: weights have as many bits again, of the 24 that sums have,
-less those that sums over channels take."""
-SPACE_LEVELS = 8191
-"""The same where a sum is over nine positions alone."""
-WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
-"""The layers of the path from latents to pixels, which carries the image itself: their inputs are
-split into two halves, all of them, or the first where the form of a layer says so."""
-SPLIT = 64
-"""How many then: they are the strongest as training starts."""
-SPLIT_LEVELS = 16383
-"""Largest magnitude of a rounded input that is split."""
-REST_LEVELS = 2047
-"""The same of the other inputs of these layers."""
-HALF = 128.0
-"""What the upper half of an input is a multiple of."""
+MAX_LEVELS = 2**14 - 1
+"""Most that the largest magnitude of rounded inputs may be."""
+WEIGHT_BOUND = 2**15
+"""What the magnitude of a rounded weight stays below: weights and inputs have 16 bits."""
 MAX_SHIFT = 40
 """Most fractional bits of an output."""
-SUM_BOUND = 2**24
-"""What every sum of products stays below."""
+SUM_BOUND = 2**31
+"""What the magnitude of every sum of products stays below: they have 32 bits."""
+FLOAT_BOUND = 2**24
+"""Below it float32 holds sums exactly, in any order."""
 GIVEN_STEPS = "mix_out"
 """The layer of a block that is given its own steps: the one before it, in space, scales to them."""
 
@@ -50,37 +40,13 @@ class Form(NamedTuple):
 
     Attributes:
         step: float32 (in,), what a unit of each rounded input is worth.
-        shift: int8 (out,), fractional bits of each output; (2, out), those of two sums, of a wide
-            layer of which the first inputs alone are split.
+        levels: int16 (1,), the largest magnitude of rounded inputs.
+        shift: int8 (out,), fractional bits of each output.
     """
 
     step: NDArray[Any]
+    levels: NDArray[Any]
     shift: NDArray[Any]
-
-    def num_split(self, name: str) -> int:
-        """Return how many inputs the layer of that name splits, the first."""
-        if name not in WIDE:
-            return 0
-        return len(self.step) if self.shift.ndim == 1 else SPLIT
-
-
-class Sum(NamedTuple):
-    """A sum of products that float32 has to hold exactly.
-
-    Attributes:
-        inputs: it is over the first so many.
-        levels: (inputs,) or, if all are alike, (1,), the largest magnitude of each, in units.
-        unit: 1, or HALF for upper halves.
-    """
-
-    inputs: int
-    levels: Array
-    unit: float
-
-    def largest(self, weight: Array, bias: Array) -> Array:
-        """Return the largest magnitude (out,) that it may reach, of W (out, in, k, k) and B."""
-        sizes = np.abs(weight[:, : self.inputs]).sum((2, 3)) * self.levels
-        return np.asarray(sizes.sum(1) + np.abs(bias) / self.unit)
 
 
 def weight_and_bias(layer: nn.Conv2d, units: int) -> tuple[Array, Array]:
@@ -107,20 +73,18 @@ def in_steps(weight: Array, bias: Array, step: Array, out_step: Array) -> tuple[
     return weight / out_step[:, None, None, None], bias / out_step
 
 
-def levels_of(name: str, layer: nn.Conv2d, num_split: int) -> Array:
-    """Return the largest magnitude of what a layer rounds each of its inputs to, (in,)."""
-    if name in WIDE:
-        return np.where(np.arange(layer.in_channels) < num_split, SPLIT_LEVELS, REST_LEVELS)
-    return np.full(layer.in_channels, SPACE_LEVELS if layer.groups > 1 else LEVELS)
+def largest_sums(weight: Array, bias: Array, levels: int) -> Array:
+    """Return what sums may reach in magnitude (out,), of W (out, in, k, k) and B (out,)."""
+    return np.asarray(np.abs(weight).sum((1, 2, 3)) * levels + np.abs(bias))
 
 
-def sums_of(name: str, layer: nn.Conv2d, num_split: int) -> list[Sum]:
-    """Return the sums of a layer: one, or those of upper halves and of all that is left."""
-    levels, inputs = levels_of(name, layer, num_split), layer.in_channels
-    if name not in WIDE:
-        return [Sum(inputs, levels[:1], 1.0)]
-    left = np.where(levels == SPLIT_LEVELS, HALF / 2, levels)
-    return [Sum(min(num_split, inputs), np.full(1, HALF), HALF), Sum(inputs, left, 1.0)]
+def norms(weight: Array) -> Array:
+    """Return the Euclidean norm (out,) of the weights (out, in, k, k) of each output.
+
+    Times that of a position's rounded inputs it is more than any sum over some of them reaches, by
+    the inequality of Cauchy and Schwarz.
+    """
+    return np.asarray(np.sqrt(np.square(weight).sum((1, 2, 3))))
 
 
 def interpolate(values: Array, units: int) -> Array:

@@ -1,15 +1,16 @@
 """Layers whose results are the same on every machine, for the networks that make pixels and means.
 
-A convolution rounds what it is given, and its weights, to integers so small that every sum of their
-products is below 2**24: float32 holds such sums exactly, in any order, in any library, with or
-without fused multiplication. All else is done element by element, one rounded operation of IEEE 754
-at a time, and so is the same everywhere, too. FORMAT.md section 7.7.
+A convolution rounds what it is given, and its weights, to integers of 16 bits. The sums of their
+products have 32, of which float32 keeps 24. In most layers no sum can reach 2**24: float32 holds
+them exactly, in any order, in any library, with or without fused multiplication. In the others
+hardly any does, and those float64 computes. All else is done element by element, one rounded
+operation of IEEE 754 at a time, and so is the same everywhere, too. FORMAT.md section 7.7.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,20 +23,20 @@ from caecodec.format.constants import QUALITY_UNIT
 from caecodec.nn.activations import UNITS, activate_exactly_, scratch_for
 from caecodec.nn.autoencoder import MainAutoencoder
 from caecodec.nn.exact_form import (
+    FLOAT_BOUND,
     GIVEN_STEPS,
-    HALF,
+    MAX_LEVELS,
     MAX_SHIFT,
-    REST_LEVELS,
     SUM_BOUND,
-    WIDE,
+    WEIGHT_BOUND,
     Array,
     Form,
     exponential,
     in_steps,
     interpolate,
-    levels_of,
+    largest_sums,
+    norms,
     out_step,
-    sums_of,
     table_values,
     weight_and_bias,
 )
@@ -49,14 +50,29 @@ IN_PLACE = (*ACTIVATED, GIVEN_STEPS)
 """The layers of a block whose inputs nothing else needs."""
 VALUES_AT_ONCE = 2**18
 """Inputs that are activated and rounded at a time, so that they stay in cache."""
+CAUTION = 1 - 2.0**-10
+"""Share of what `Kernel.reach` could be, as norms are rounded."""
 
 Tensors = TypeVar("Tensors")
-Kernel = tuple[Tensor, Tensor | None]
-"""The weight and the bias of one of a layer's sums."""
+
+
+class Kernel(NamedTuple):
+    """What a layer multiplies by at one quality.
+
+    Attributes:
+        weight: (out, in, k, k), multiples of each output's unit.
+        bias: (out,), the same.
+        reach: None if float32 holds all sums; else the Euclidean norm of the rounded inputs at a
+            position below which it does.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    reach: float | None
 
 
 class ExactConv2d(nn.Module):
-    """A convolution of rounded inputs and weights whose sums are exact in float32.
+    """A convolution of rounded inputs and weights: each sum is exact, and rounded once to float32.
 
     Where gradients are wanted it is the convolution that it stands for.
     """
@@ -77,39 +93,32 @@ class ExactConv2d(nn.Module):
             ModelError: the form is of another shape, or a value is out of range.
         """
         super().__init__()
-        step, shift = form
-        shapes = {(layer.out_channels,)} | ({(2, layer.out_channels)} if name in WIDE else set())
-        if step.shape != (layer.in_channels,) or shift.shape not in shapes:
+        shapes = [(layer.in_channels,), (1,), (layer.out_channels,)]
+        if [values.shape for values in form] != shapes:
             raise ModelError(f"the exact form of layer {name} has the wrong shape")
-        if not step.min() > 0 or shift.min() < 0 or shift.max() > MAX_SHIFT:
+        is_inside = 0 < form.levels[0] <= MAX_LEVELS and form.shift.min() >= 0
+        if not is_inside or form.shift.max() > MAX_SHIFT or not form.step.min() > 0:
             raise ModelError(f"the exact form of layer {name} is beyond its range")
         self.layer, self.name = layer, name
-        self.num_split = form.num_split(name)
-        self.levels = int(levels_of(name, layer, self.num_split).max())
+        self.levels = int(form.levels[0])
         self._activation = activation if name.endswith(ACTIVATED) else None
         self._in_place = name.endswith(IN_PLACE)
-        self._step, self._out_step = step.astype(np.float64), out_step
-        self._sums = sums_of(name, layer, self.num_split)
-        self._shift = np.broadcast_to(shift, (len(self._sums), layer.out_channels)).astype(np.int64)
+        self._step, self._out_step = form.step.astype(np.float64), out_step
+        self._shift = form.shift.astype(np.int64)
         unit = UNITS[activation] if self._activation else 1.0
         self._scale: Tensor | None = None
         if not name.endswith(GIVEN_STEPS):
             scale = (unit / self._step).astype(np.float32)
             self._scale = torch.from_numpy(scale)[:, None, None]
-        self._made: tuple[int, list[Kernel]] | None = None
+        self._made: tuple[int, Kernel] | None = None
 
     def forward(self, x: Tensor, quality: Tensor | None = None) -> Tensor:
         """Convolve: (1, in, h, w), quality (1,) if it has tables -> (1, out, h', w')."""
         if torch.is_grad_enabled():
             return convolve(self.layer, x, quality)
-        rounded = self._received(x)
-        kernels = self._kernels(quality)
-        if not self.num_split:
-            return self._convolve(rounded, *kernels[0])
-        first = rounded[:, : self.num_split]
-        high = (first * (1 / HALF)).add_(0.5).floor_()
-        first.sub_(high, alpha=HALF)
-        return self._convolve(high, *kernels[0]).add_(self._convolve(rounded, *kernels[1]))
+        kernel, rounded = self._kernel(quality), self._received(x)
+        y = self._convolve(rounded, kernel.weight, kernel.bias)
+        return _mend_(y, rounded, kernel)
 
     def _received(self, x: Tensor) -> Tensor:
         """Return inputs rounded to whole steps, in place where nobody else needs them."""
@@ -124,48 +133,52 @@ class ExactConv2d(nn.Module):
             if self._scale is not None:
                 torch.mul(rows, self._scale, out=own)
             own.round_().clamp_(-self.levels, self.levels)
-            if 0 < self.num_split < own.shape[1]:
-                own[:, self.num_split :].clamp_(-REST_LEVELS, REST_LEVELS)
         return out
 
-    def _convolve(self, rounded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _convolve(self, rounded: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return self.layer._conv_forward(rounded, weight, bias)  # noqa: SLF001 - as it convolves
 
-    def _kernels(self, quality: Tensor | None) -> list[Kernel]:
-        """Return the kernels of the sums, those of the last quality asked for."""
+    def _kernel(self, quality: Tensor | None) -> Kernel:
+        """Return what it multiplies by, at the last quality asked for."""
         units = 0
         if quality is not None and isinstance(self.layer, QualityConv2d):
             units = _units(quality)
         if self._made is None or self._made[0] != units:
-            self._made = units, list(self._rounded(units))
+            self._made = units, self._rounded(units)
         return self._made[1]
 
-    def _rounded(self, units: int) -> Iterator[Kernel]:
-        """Yield the kernel of each sum at a quality in hundredths, multiples of its units.
+    def _rounded(self, units: int) -> Kernel:
+        """Return the kernel at a quality in hundredths.
 
         Raises:
             ModelError: a sum might reach the bound.
         """
         weight, bias = weight_and_bias(self.layer, units)
         weight, bias = in_steps(weight, bias, self._step, self._out_step)
-        for number, (part, shift) in enumerate(zip(self._sums, self._shift, strict=True)):
-            unit = 2.0**shift
-            own = np.rint(weight[:, : part.inputs] * unit[:, None, None, None])
-            added = np.rint(bias * unit) if number == 0 else np.zeros(len(bias))
-            added = part.unit * np.rint(added / part.unit)
-            reached = part.largest(own, added).max()
-            if reached >= SUM_BOUND:
+        unit = 2.0**self._shift
+        weight, bias = np.rint(weight * unit[:, None, None, None]), np.rint(bias * unit)
+        reached = largest_sums(weight, bias, self.levels).max()
+        for what, value, bound in (
+            ("sums", reached, SUM_BOUND if self.layer.groups == 1 else FLOAT_BOUND),
+            ("weights", np.abs(weight).max(), WEIGHT_BOUND),
+            ("biases", np.abs(bias).max(), FLOAT_BOUND),
+        ):
+            if value >= bound:
                 raise ModelError(
-                    f"layer {self.name} has sums of up to {reached:.0f}, which float32 does not"
-                    f" hold exactly, expected less than {SUM_BOUND}"
+                    f"layer {self.name} has {what} of up to {value:.0f}, expected less than {bound}"
                 )
-            own *= part.unit / unit[:, None, None, None]
-            yield (
-                torch.from_numpy(own.astype(np.float32)).contiguous(
-                    memory_format=torch.channels_last
-                ),
-                torch.from_numpy((added / unit).astype(np.float32)) if number == 0 else None,
-            )
+        reach = None
+        if reached >= FLOAT_BOUND:
+            largest = np.maximum(norms(weight), 1)
+            reach = CAUTION * float(((FLOAT_BOUND - np.abs(bias)) / largest).min())
+        weight, bias = weight / unit[:, None, None, None], bias / unit
+        return Kernel(
+            torch.from_numpy(weight.astype(np.float32)).contiguous(
+                memory_format=torch.channels_last
+            ),
+            torch.from_numpy(bias.astype(np.float32)),
+            reach,
+        )
 
 
 class ExactSpaceConv2d(ExactConv2d):
@@ -179,14 +192,14 @@ class ExactSpaceConv2d(ExactConv2d):
         """Convolve: (1, C, h, w) -> (1, C, h', w'), with zeros around it as `padding` says."""
         if torch.is_grad_enabled():
             return convolve(self.layer, x, None)
-        weight, bias = self._kernels(None)[0]
+        weight, bias, _ = self._kernel(None)
         return functional.conv2d(
             self._received(x), weight, bias, padding=padding, groups=self.layer.groups
         )
 
-    def _rounded(self, units: int) -> Iterator[Kernel]:
-        for weight, bias in super()._rounded(units):
-            yield functional.pad(weight, (0, 1))[..., :-1], bias
+    def _rounded(self, units: int) -> Kernel:
+        kernel = super()._rounded(units)
+        return kernel._replace(weight=functional.pad(kernel.weight, (0, 1))[..., :-1])
 
 
 class ExactTable(nn.Module):
@@ -215,19 +228,6 @@ def without_exact(tensors: Mapping[str, Tensors]) -> dict[str, Tensors]:
     return {name: values for name, values in tensors.items() if not name.startswith(PREFIX)}
 
 
-def forms_of(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Form]:
-    """Return the forms of an exact model's layers."""
-    names = [
-        name.removeprefix(PREFIX).removesuffix(".step")
-        for name in tensors
-        if name.startswith(PREFIX) and name.endswith(".step")
-    ]
-    return {
-        name: Form(*(np.array(tensors[f"{PREFIX}{name}.{part}"]) for part in Form._fields))
-        for name in names
-    }
-
-
 def make_exact(networks: MainAutoencoder, tensors: Mapping[str, NDArray[Any]]) -> None:
     """Put exact layers in the place of those that the tensors name, in place.
 
@@ -239,10 +239,10 @@ def make_exact(networks: MainAutoencoder, tensors: Mapping[str, NDArray[Any]]) -
     layers = dict(exact_layers(networks))
     for name in layers:
         try:
-            step, shift = (np.array(tensors[f"{PREFIX}{name}.{part}"]) for part in Form._fields)
+            form = Form(*(np.array(tensors[f"{PREFIX}{name}.{part}"]) for part in Form._fields))
         except KeyError as error:
             raise ModelError(f"the weights lack {error}, which an exact model has") from error
-        forms[name] = Form(step, shift)
+        forms[name] = form
     expected = {f"{PREFIX}{name}.{part}" for name in forms for part in Form._fields}
     if unknown := {name for name in tensors if name.startswith(PREFIX)} - expected:
         raise ModelError(f"the weights hold an unknown part of an exact model: {min(unknown)}")
@@ -290,6 +290,18 @@ def check_sums() -> None:
             " leave DNNL_DEFAULT_FPMATH_MODE and torch.backends.mkldnn.conv.fp32_precision as they"
             " are by default"
         )
+
+
+def _mend_(y: Tensor, rounded: Tensor, kernel: Kernel) -> Tensor:
+    """Compute the sums that float32 may not hold in float64, in place."""
+    if kernel.reach is None:
+        return y
+    is_beyond = torch.linalg.vector_norm(rounded[0], dim=0) >= kernel.reach
+    if is_beyond.any():
+        inputs, outputs = (features[0].permute(1, 2, 0) for features in (rounded, y))
+        sums = inputs[is_beyond].double() @ kernel.weight.flatten(1).double().T
+        outputs[is_beyond] = (sums + kernel.bias.double()).float()
+    return y
 
 
 def _units(quality: Tensor) -> int:

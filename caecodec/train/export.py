@@ -25,7 +25,7 @@ from caecodec.nn.architectures import (
     freeze_autoencoder,
 )
 from caecodec.nn.autoencoder import TablePrior
-from caecodec.nn.exact_layers import forms_of, without_exact
+from caecodec.nn.exact_layers import without_exact
 from caecodec.nn.inference import FrozenModel
 from caecodec.nn.inference_main import FrozenMain
 from caecodec.nn.rounding import DeadZones, Rounding, nearest
@@ -144,8 +144,7 @@ def export_exact(
     """Write a model as one whose pixels are the same on every machine. FORMAT.md section 7.7.
 
     Args:
-        weights: of the main architecture; it keeps its tables, and of an exact model the layers
-            whose form has not changed since.
+        weights: of the main architecture; it keeps its tables.
         images: training images uint8 (C, H, W); its layers are calibrated by crops of them.
         out: the .safetensors file to write.
         num_crops: how many.
@@ -157,11 +156,11 @@ def export_exact(
     config = weights.config
     if not isinstance(config, MainConfig):
         raise ConfigError("a classic model has no exact form: leave --exact out")
-    tensors, kept = without_exact(weights.tensors), forms_of(weights.tensors)
+    tensors = without_exact(weights.tensors)
     plain = FrozenMain(config, tensors, folded=False)
     size = _crop_size(images, plain.stride)
     crops = Crops(images, size, device=torch.device("cpu"), seed=0)
-    tensors = tensors | calibrate(plain, [crops.batch(1) for _ in range(num_crops)], kept)
+    tensors = tensors | calibrate(plain, [crops.batch(1) for _ in range(num_crops)])
     save_weights(Weights(config, tensors, weights.training), out)
     return _compare(plain, build_model(config, tensors), weights.tables(), crops, num_crops // 4)
 

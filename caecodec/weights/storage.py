@@ -26,7 +26,7 @@ from caecodec.weights import SHIPPED, shipped_path
 
 FORMAT_NAME = "caecodec-weights-1"
 _INTEGERS = {"weight": "int16", "bias": "int64", "shifts": "int32", "offsets": "int32"}
-_EXACT = {"step": "float32", "shift": "int8"}
+_EXACT = {"step": "float32", "levels": "int16", "shift": "int8"}
 Array = NDArray[Any]
 
 

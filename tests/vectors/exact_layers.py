@@ -15,8 +15,6 @@ from typing import Any
 Vector = dict[str, Any]
 Planes = list[list[list[float]]]
 Weights = list[list[list[list[float]]]]
-WIDE = ("synthesis.project", "synthesis.up", "synthesis.patch")
-SPLIT = 64
 UNITS = {"silu": 23943 / 1824, "hardswish": 1 / 6}
 ANCHORS = 3
 
@@ -83,48 +81,22 @@ def layer(given: Vector) -> Vector:
     if last in {"mix_space", "contract"}:
         act, unit = ACTIVATIONS[given["activation"]], UNITS[given["activation"]]
         x = [[[act(value) for value in row] for row in plane] for plane in x]
-    bounds = [8191 if last == "mix_space" else 1023] * len(step)
-    is_partly_split = isinstance(shift[0], list)
-    count = SPLIT if is_partly_split else len(step)
-    if name in WIDE:
-        bounds = [16_383 if c < count else 2047 for c in range(len(step))]
+    (bound,) = tensors[f"exact.{name}.levels"]
     scales = [1.0 if last == "mix_out" else single(unit / own) for own in step]
     a = [
         [[clamp(round(single(value * scale)), bound) for value in row] for row in plane]
-        for plane, scale, bound in zip(x, scales, bounds, strict=True)
+        for plane, scale in zip(x, scales, strict=True)
     ]
-    if name in WIDE:
-        shift = shift if is_partly_split else [shift, shift]
-        upper = [plane_of(plane, lambda value: (value + 64) // 128) for plane in a[:count]]
-        left = [plane_of(plane, lambda value: (value + 64) % 128 - 64) for plane in a[:count]]
-        left += a[count:]
-        numerators, biases = zip(*(rounded(given, step, bits) for bits in shift), strict=True)
-        first = [own[:count] for own in numerators[0]]
-        high = sums(first, upper, [bias // 128 for bias in biases[0]], [s - 7 for s in shift[0]])
-        low = sums(numerators[1], left, [0] * len(shift[1]), shift[1])
-        y = [plane_of(pair, lambda two: single(sum(two))) for pair in map(zipped, high, low)]
-        both = [first, numerators[1]] if is_partly_split else first
-        return given | {"a": a, "W": both, "B": biases[0], "y": y}
     numerators, biases = rounded(given, step, shift)
     y = sums(numerators, a, biases, shift)
     return given | {"a": a, "W": numerators, "B": biases, "y": y}
 
 
-def plane_of(plane: list[list[Any]], function: Callable[[Any], Any]) -> list[list[Any]]:
-    """Return what a function makes of each value."""
-    return [[function(value) for value in row] for row in plane]
-
-
-def zipped(one: list[list[float]], other: list[list[float]]) -> list[list[tuple[float, float]]]:
-    """Return pairs of the values of two planes."""
-    return [list(zip(*rows, strict=True)) for rows in zip(one, other, strict=True)]
-
-
 def sums(weights: Any, a: Planes, biases: list[int], shift: list[int]) -> Planes:
-    """Return the sums of an output each, as float32 holds them."""
+    """Return the sums of an output each, rounded to float32."""
     return [
         [
-            [at(own, a, (o, i, j), bias=bias) / 2**bits for j in range(len(a[0][0]))]
+            [single(at(own, a, (o, i, j), bias=bias)) / 2**bits for j in range(len(a[0][0]))]
             for i in range(len(a[0]))
         ]
         for o, (own, bias, bits) in enumerate(zip(weights, biases, shift, strict=True))
@@ -154,8 +126,7 @@ def rounded(
              for row in plane]
             for plane, size in zip(own, steps, strict=True)
         ])  # fmt: skip
-        numerator = round((bias * gains[o] + shifts[o]) / following[o] * 2.0 ** shift[o])
-        biases.append(128 * round(numerator / 128) if name in WIDE else numerator)
+        biases.append(round((bias * gains[o] + shifts[o]) / following[o] * 2.0 ** shift[o]))
     return weights, biases
 
 
@@ -171,7 +142,7 @@ def at(weights: list[list[list[int]]], a: Planes, place: tuple[int, int, int], b
                 r, c = i + dy - margin, j + dx - margin
                 if 0 <= r < len(plane) and 0 <= c < len(plane[0]):
                     total += weight * int(plane[r][c])
-    assert abs(total) < 2**24
+    assert abs(total) < 2**31
     return total
 
 
@@ -186,8 +157,7 @@ def layers() -> Iterator[Vector]:
         ("given-steps", f"{block}.mix_out", "silu", (3, 2), 10_000),
         ("activated", f"{block}.contract", "silu", (4, 2), 0),
         ("activated-hardswish", f"{block}.contract", "hardswish", (4, 2), 0),
-        ("halves", patch, "silu", (3, 4), 0),
-        ("halves-of-some", patch, "silu", (70, 4), 0),
+        ("beyond-float32", patch, "silu", (3, 4), 0),
     )
     for seed, (kind, name, activation, sizes, units) in enumerate(plans):
         chance = random.Random(seed)
@@ -213,23 +183,19 @@ def _tensors(
     def kernel() -> list[list[float]]:
         return [[half(chance.gauss(0, 0.4)) for _ in range(side)] for _ in range(side)]
 
-    bits = 20 if name in WIDE else 9 if is_depthwise else 17
-    steps = 3000 if name in WIDE else 1000 if is_depthwise else 200
+    is_fine = name.endswith("patch")
+    bits = 22 if is_fine else 9 if is_depthwise else 17
+    steps = 3000 if is_fine else 1000 if is_depthwise else 200
+    levels = 16_383 if is_fine else 8191 if is_depthwise else 1023
     tensors: Vector = {
         f"{name}.weight": [
             [kernel() for _ in range(1 if is_depthwise else inputs)] for _ in range(outputs)
         ],
         f"{name}.bias": [half(chance.gauss(0, 1)) for _ in range(outputs)],
         f"exact.{name}.step": [single(chance.uniform(1, 2) / steps) for _ in range(inputs)],
+        f"exact.{name}.levels": [levels],
         f"exact.{name}.shift": [bits - chance.randrange(3) for _ in range(outputs)],
     }
-    if inputs > SPLIT:
-        tensors[f"exact.{name}.step"] = [
-            single(chance.uniform(1, 2) / (3000 if c < SPLIT else 300)) for c in range(inputs)
-        ]
-        tensors[f"exact.{name}.shift"] = [
-            [bits - chance.randrange(3) for _ in range(outputs)] for bits in (22, 17)
-        ]
     if is_depthwise:
         following = [single(chance.uniform(1, 2) / 300) for _ in range(outputs)]
         tensors[f"exact.{name.replace('mix_space', 'mix_out')}.step"] = following

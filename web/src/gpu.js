@@ -1,5 +1,5 @@
 /** The synthesis by WebGPU: the same numbers as by WebAssembly, which `GpuSynthesis.make` looks at before it trusts a device. */
-import { stride } from './layers.js';
+import { FLOAT_BOUND, stride } from './layers.js';
 import { SHADERS } from './shaders.js';
 import { PATCH, POSITIONS_AT_ONCE } from './synthesis.js';
 
@@ -7,6 +7,7 @@ const POSITIONS_A_BAND = 16384; // of the latent, about, those around it include
 const PLANES = 3 * PATCH * PATCH;
 const PARAMETER_BYTES = 48;
 const GROUP = 16; // inputs, and vectors of outputs, that a group of threads takes: see shaders.js
+const LOW = 127; // the most that is left of inputs and biases without their upper halves
 const CHECKED = 16384; // vectors of values whose activations are looked at
 const LARGEST = 2 ** 127; // clamps nothing
 const MAGNIFIED = new Float32Array(4).fill(2 ** 40); // so that rounding hides no bit of most
@@ -32,8 +33,8 @@ export class Gpu {
       return [JSON.stringify([name, constants]), await device.createComputePipelineAsync({ layout: 'auto', compute })];
     };
     const programs = await Promise.all([
-      ...['space', 'shuffle'].map((name) => program(name)),
-      ...[0, 1].flatMap((flag) => [program('round', { isHigh: flag }), program('convolve', { isAdded: flag })]),
+      ...['round', 'space', 'shuffle'].map((name) => program(name)),
+      ...[0, 1, 2, 3].map((flags) => program('convolve', { isAdded: flags & 1, isApart: flags >> 1 })),
     ]);
     return new Gpu(device, new Map(programs));
   }
@@ -89,11 +90,10 @@ export class Gpu {
 }
 
 /** Lay parameters out as the shaders have them. */
-function packed({ positions, inputs, outputs, pitch, width, height, activation, levels, split }) {
+function packed({ positions, inputs, outputs, pitch, width, height, activation, levels }) {
   const bytes = new ArrayBuffer(PARAMETER_BYTES);
   new Uint32Array(bytes).set([positions, inputs, outputs, pitch, width, height, activation, 0]);
   new Float32Array(bytes)[8] = levels;
-  new Uint32Array(bytes)[9] = split;
   return bytes;
 }
 
@@ -106,8 +106,8 @@ export class GpuSynthesis {
    */
   static async make(gpu, other) {
     const own = new GpuSynthesis(gpu, other);
-    gpu.isExact ??= await own.#isExact().catch(() => false);
-    if (gpu.isExact) return own;
+    const isHeld = [...own.own.values()].every((layer) => layer.isHeld);
+    if (isHeld && (gpu.isExact ??= await own.#isExact().catch(() => false))) return own;
     own.release();
     return undefined;
   }
@@ -122,8 +122,7 @@ export class GpuSynthesis {
 
   /** Free what the device holds of this quality. */
   release() {
-    for (const { scale, sums } of this.own.values())
-      for (const buffer of [scale, ...sums.flatMap(({ weight, bias, unit }) => [weight, bias, unit])]) buffer.destroy();
+    for (const { scale, weight, bias, unit } of this.own.values()) for (const buffer of [scale, weight, bias, unit]) buffer.destroy();
     this.gain.destroy();
   }
 
@@ -158,21 +157,20 @@ export class GpuSynthesis {
     }
   }
 
-  /** Return buffers for the features of so many positions of the latent: x, what a layer is given of it, upper halves apart, and what it makes. */
+  /** Return buffers for the features of so many positions of the latent: x, what a layer is given of it, and what it makes. */
   #features(positions) {
     const { gpu, own, config } = this;
-    let [largest, largestHigh] = [0, 0];
-    for (const [name, { inputs, outputs, split }] of own) {
+    let largest = 0;
+    for (const [name, { inputs, outputs }] of own) {
       const count = positions * (name.startsWith('synthesis.blocks') || name === 'synthesis.patch' ? 4 : 1);
       largest = Math.max(largest, count * Math.max(inputs, outputs));
-      largestHigh = Math.max(largestHigh, count * split);
     }
     const x = positions * Math.max(stride(config.latent_channels), 4 * stride(config.channels));
-    return { x: gpu.buffer(4 * x), given: gpu.buffer(16 * largest), high: gpu.buffer(16 * largestHigh), made: gpu.buffer(16 * largest) };
+    return { x: gpu.buffer(4 * x), given: gpu.buffer(16 * largest), made: gpu.buffer(16 * largest) };
   }
 
   /** Turn rows of the latent into the planes of patches (rows, width, 192) of those from `first` on. */
-  async #planes({ x, given, high, made }, latent, height, width, first, count) {
+  async #planes({ x, given, made }, latent, height, width, first, count) {
     const { gpu, own, config } = this;
     gpu.device.queue.writeBuffer(x, 0, latent);
     const row = 4 * 2 * width * PLANES;
@@ -180,17 +178,14 @@ export class GpuSynthesis {
       (dispatch) => {
         const [coarse, fine] = [{ height, width }, { height: 2 * height, width: 2 * width }];
         const convolve = (name, from, to, size, isAdded = false) => {
-          const { scale, sums, isDepthwise, ...layer } = own.get(name);
+          const { scale, weight, bias, unit, isDepthwise, isApart, ...layer } = own.get(name);
           const parameters = { ...layer, ...size, positions: size.height * size.width };
-          const threads = (vectors) => [Math.ceil((parameters.positions * vectors) / 256)];
-          if (layer.split) dispatch('round', { isHigh: 1 }, parameters, [from, high, scale], threads(layer.split));
-          dispatch('round', { isHigh: 0 }, parameters, [from, given, scale], threads(layer.inputs));
-          sums.forEach(({ inputs, pitch, weight, bias, unit }, number) => {
-            const buffers = [layer.split && !number ? high : given, to, weight, bias, unit];
-            if (isDepthwise) return dispatch('space', undefined, parameters, buffers, threads(inputs));
-            const groups = [Math.ceil(parameters.positions / 32), pitch / 16];
-            dispatch('convolve', { isAdded: Number(isAdded || number > 0) }, { ...parameters, inputs, pitch }, buffers, groups);
-          });
+          const threads = [Math.ceil((parameters.positions * layer.inputs) / 256)];
+          dispatch('round', undefined, parameters, [from, given, scale], threads);
+          const buffers = [given, to, weight, bias, unit];
+          if (isDepthwise) return dispatch('space', undefined, parameters, buffers, threads);
+          const groups = [Math.ceil(parameters.positions / 32), layer.pitch / 16];
+          dispatch('convolve', { isAdded: Number(isAdded), isApart: Number(isApart) }, parameters, buffers, groups);
         };
         const block = (name, size) => {
           convolve(`${name}.mix_in`, x, made, size);
@@ -219,29 +214,28 @@ export class GpuSynthesis {
   /** Put a layer where shaders find it; inputs and outputs in vectors of four. */
   #layer(name) {
     const { gpu, layers } = this;
-    const { inputs, outputs, split, scale, sums, ...rest } = layers.numbers(name);
-    return {
-      ...rest,
-      inputs: stride(inputs) / 4,
-      outputs: stride(outputs) / 4,
-      split: stride(split) / 4,
-      scale: gpu.put(padded(scale ?? new Float32Array(inputs).fill(1), stride(inputs))),
-      sums: sums.map((sum) => this.#sum(sum, rest.isDepthwise)),
-    };
-  }
-
-  /** Put one of its sums there. */
-  #sum({ W, B, units }, isDepthwise) {
-    const { gpu } = this;
-    const outputs = B.length;
+    const { inputs, outputs, isDepthwise, levels, scale, activation, W, B, units, reached, size: ofWeights } = layers.numbers(name);
     const perOutput = W.length / outputs;
-    const inputs = stride(isDepthwise ? outputs : perOutput) / 4;
+    const isApart = reached >= FLOAT_BOUND;
     const size = stride(outputs) / 4;
     const pitch = isDepthwise ? size : GROUP * Math.ceil(size / GROUP);
-    const rows = isDepthwise ? 9 : GROUP * Math.ceil((4 * inputs) / GROUP);
+    const rows = isDepthwise ? 9 : GROUP * Math.ceil(inputs / GROUP);
     const weight = new Float32Array(rows * 4 * pitch);
     for (let o = 0; o < outputs; o++) for (let k = 0; k < perOutput; k++) weight[k * 4 * pitch + o] = W[o * perOutput + k];
-    return { inputs, pitch, weight: gpu.put(weight), bias: gpu.put(padded(B, 4 * pitch)), unit: gpu.put(padded(units, 4 * pitch)) };
+    return {
+      inputs: stride(inputs) / 4,
+      outputs: size,
+      pitch,
+      isDepthwise,
+      isApart,
+      isHeld: !isApart || LOW * (ofWeights + 1) < FLOAT_BOUND, // as for levels above 16256 at any rate; sums of upper halves always are
+      levels,
+      activation,
+      scale: gpu.put(padded(scale ?? new Float32Array(inputs).fill(1), stride(inputs))),
+      weight: gpu.put(weight),
+      bias: gpu.put(padded(B, 4 * pitch)),
+      unit: gpu.put(padded(units, 4 * pitch)),
+    };
   }
 
   /** Return whether activations of many values and the pixels of a small latent are those of WebAssembly. */
@@ -260,7 +254,7 @@ export class GpuSynthesis {
     const { gpu } = this;
     const buffers = [gpu.put(values), gpu.buffer(values.byteLength), gpu.put(MAGNIFIED)];
     const parameters = { positions: CHECKED, inputs: 1, activation, levels: LARGEST };
-    const record = (dispatch) => dispatch('round', { isHigh: 0 }, parameters, buffers, [CHECKED / 256]);
+    const record = (dispatch) => dispatch('round', undefined, parameters, buffers, [CHECKED / 256]);
     return new Float32Array(await gpu.run(record, buffers[1], 0, values.byteLength));
   }
 

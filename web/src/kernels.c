@@ -197,19 +197,6 @@ void round_to_ints(int16_t *out, const float *in, const float *scale, int positi
     }
 }
 
-// Take the first inputs of each position apart: floor((a + 64) / 128) into `high`, (positions, split),
-// and what is left into their place. Clamp the others.
-EXPORT("takeApart")
-void take_apart(int16_t *high, int16_t *a, int positions, int stride, int split, int levels) {
-  for (int p = 0; p < positions; p++, a += stride, high += split) {
-    for (int c = 0; c < split; c++) {
-      high[c] = (a[c] + 64) >> 7;
-      a[c] -= 128 * high[c];
-    }
-    for (int c = split; c < stride; c++) a[c] = a[c] < -levels ? -levels : a[c] > levels ? levels : a[c];
-  }
-}
-
 // What inputs 2 d and 2 d + 1 of a row add to its sums.
 #define ADD(r, d)                                         \
   x = wasm_v128_load32_splat(f##r + 2 * (d));             \
@@ -221,7 +208,7 @@ void take_apart(int16_t *high, int16_t *a, int positions, int stride, int split,
   w1 = wasm_v128_load(own + 2 * (d) * LANES + 8);
 
 // What all inputs of four rows add to their sums, or of the first of them.
-#define ALL_ROWS(block)                                                              \
+#define ALL_ROWS                                                                     \
   own = block, f0 = from, f1 = f0 + in_stride, f2 = f1 + in_stride, f3 = f2 + in_stride; \
   for (int k = 0; k < in_stride; k += 4) {                                           \
     LOAD(0) ADD(0, 0) ADD(1, 0) ADD(2, 0) ADD(3, 0)                                  \
@@ -229,7 +216,7 @@ void take_apart(int16_t *high, int16_t *a, int positions, int stride, int split,
     own += 4 * LANES, f0 += 4, f1 += 4, f2 += 4, f3 += 4;                            \
   }
 
-#define FIRST_ROW(block)                                \
+#define FIRST_ROW                                       \
   own = block, f0 = from;                               \
   for (int k = 0; k < in_stride; k += 4) {              \
     LOAD(0) ADD(0, 0)                                   \
@@ -237,58 +224,44 @@ void take_apart(int16_t *high, int16_t *a, int positions, int stride, int split,
     own += 4 * LANES, f0 += 4;                          \
   }
 
-#define TIMES_256(r) a##r = wasm_i32x4_shl(a##r, 8), b##r = wasm_i32x4_shl(b##r, 8);
-
-static void put_half(float *to, v128_t sum, const int32_t *bias, const float *units, int is_added) {
+static void put_half(float *to, v128_t sum, const int32_t *bias, const float *units) {
   sum = wasm_f32x4_convert_i32x4(wasm_i32x4_add(sum, wasm_v128_load(bias)));
-  sum = wasm_f32x4_mul(sum, wasm_v128_load(units));
-  wasm_v128_store(to, is_added ? wasm_f32x4_add(wasm_v128_load(to), sum) : sum);
+  wasm_v128_store(to, wasm_f32x4_mul(sum, wasm_v128_load(units)));
 }
 
-static void put(float *to, v128_t a, v128_t b, const int32_t *bias, const float *units, int is_wide,
-                int is_added) {
-  put_half(to, a, bias, units, is_added);
-  if (is_wide) put_half(to + 4, b, bias + 4, units + 4, is_added);
+static void put(float *to, v128_t a, v128_t b, const int32_t *bias, const float *units, int is_wide) {
+  put_half(to, a, bias, units);
+  if (is_wide) put_half(to + 4, b, bias + 4, units + 4);
 }
 
 // A 1x1 convolution: a sum of weights times inputs, plus bias, is a whole number of an output's
-// units below 2**24, or below 2**31 where it stands for two sums. Weights lie in blocks of 8
-// outputs, each (in_stride / 2, 8, 2); where some are beyond 16 bits they are 256 high + weights.
-// `is_added` says that `out` is a sum to add to.
+// units below 2**31, which its conversion rounds. Weights lie in blocks of 8 outputs, each
+// (in_stride / 2, 8, 2).
 EXPORT("convolve")
-void convolve(float *out, const int16_t *in, const int16_t *weights, const int16_t *high,
-              const int32_t *bias, const float *units, int positions, int in_stride, int out_stride,
-              int is_added) {
+void convolve(float *out, const int16_t *in, const int16_t *weights, const int32_t *bias, const float *units,
+              int positions, int in_stride, int out_stride) {
   for (int start = 0; start < positions; start += AT_ONCE) {
     int end = start + AT_ONCE < positions ? start + AT_ONCE : positions;
     for (int o = 0; o < out_stride; o += LANES) {
-      long block = (long)o * in_stride;
+      const int16_t *block = weights + (long)o * in_stride;
       int is_wide = out_stride - o > 4, p = start;
       const int16_t *own, *from, *f0, *f1, *f2, *f3;
       v128_t zero = wasm_i32x4_splat(0), w0, w1, x;
       for (; p + ROWS <= end; p += ROWS) {
         from = in + (long)p * in_stride;
         v128_t a0 = zero, a1 = zero, a2 = zero, a3 = zero, b0 = zero, b1 = zero, b2 = zero, b3 = zero;
-        if (high) {
-          ALL_ROWS(high + block)
-          TIMES_256(0) TIMES_256(1) TIMES_256(2) TIMES_256(3)
-        }
-        ALL_ROWS(weights + block)
+        ALL_ROWS
         float *to = out + (long)p * out_stride + o;
-        put(to, a0, b0, bias + o, units + o, is_wide, is_added);
-        put(to + out_stride, a1, b1, bias + o, units + o, is_wide, is_added);
-        put(to + 2 * out_stride, a2, b2, bias + o, units + o, is_wide, is_added);
-        put(to + 3 * out_stride, a3, b3, bias + o, units + o, is_wide, is_added);
+        put(to, a0, b0, bias + o, units + o, is_wide);
+        put(to + out_stride, a1, b1, bias + o, units + o, is_wide);
+        put(to + 2 * out_stride, a2, b2, bias + o, units + o, is_wide);
+        put(to + 3 * out_stride, a3, b3, bias + o, units + o, is_wide);
       }
       for (; p < end; p++) {
         from = in + (long)p * in_stride;
         v128_t a0 = zero, b0 = zero;
-        if (high) {
-          FIRST_ROW(high + block)
-          TIMES_256(0)
-        }
-        FIRST_ROW(weights + block)
-        put(out + (long)p * out_stride + o, a0, b0, bias + o, units + o, is_wide, is_added);
+        FIRST_ROW
+        put(out + (long)p * out_stride + o, a0, b0, bias + o, units + o, is_wide);
       }
     }
   }

@@ -3,10 +3,9 @@ import { check } from './errors.js';
 
 const UNITS = { silu: 23943 / 1824, hardswish: 1 / 6 };
 const ACTIVATIONS = { silu: 1, hardswish: 2 };
-const WIDE = ['synthesis.project', 'synthesis.up', 'synthesis.patch']; // inputs are taken apart: 128 times an upper half, and what is left
-const SPLIT = 64; // those that are, the first, where two sums have shifts of their own
-export const SPLIT_LEVELS = 16383;
-const HALF = 128;
+const [MAX_LEVELS, MAX_SHIFT] = [2 ** 14 - 1, 40];
+const [SUM_BOUND, WEIGHT_BOUND] = [2 ** 31, 2 ** 15];
+export const FLOAT_BOUND = 2 ** 24; // below it float32 holds sums in any order
 
 /** Return the floats between two positions of features with so many channels. */
 export const stride = (channels) => 4 * Math.ceil(channels / 4);
@@ -72,37 +71,21 @@ export class Layers {
 
   /** Round what a layer is given as it wants it: floats for one in space, 16-bit integers for others. */
   round(name, out, input, positions) {
-    const { inStride, levels, split, scale, activation, isDepthwise } = this.get(name);
+    const { inStride, levels, scale, activation, isDepthwise } = this.get(name);
     const round = isDepthwise ? this.run.roundToFloats : this.run.roundToInts;
-    round(out, input, scale, positions, inStride, split ? SPLIT_LEVELS : levels, activation);
+    round(out, input, scale, positions, inStride, levels, activation);
   }
 
   /** Round and convolve, at h x w positions. */
   convolve(name, out, input, h, w) {
     const { kernels, run } = this;
-    const { inStride, split, isDepthwise, weight, bias, sums } = this.get(name);
+    const { inStride, outStride, isDepthwise, weight, bias, units } = this.get(name);
     kernels.within(() => {
       const rounded = kernels.reserve((isDepthwise ? 4 : 2) * h * w * inStride);
       this.round(name, rounded, input, h * w);
       if (isDepthwise) run.convolveInSpace(out, rounded, weight, bias, h, w, inStride, 0, h);
-      else if (split) this.#convolveApart(name, out, rounded, h * w);
-      else this.#across(sums[0], out, rounded, h * w);
+      else run.convolve(out, rounded, weight, bias, units, h * w, inStride, outStride);
     });
-  }
-
-  /** Convolve upper halves of inputs and what is left, and add the two sums. */
-  #convolveApart(name, out, rounded, positions) {
-    const { kernels, run } = this;
-    const { inStride, levels, sums } = this.get(name);
-    const high = kernels.reserve(2 * positions * sums[0].inStride);
-    run.takeApart(high, rounded, positions, inStride, sums[0].inStride, levels);
-    this.#across(sums[0], out, high, positions);
-    this.#across(sums[1], out, rounded, positions, true);
-  }
-
-  /** Convolve by one of a layer's sums. */
-  #across({ inStride, outStride, weight, high, bias, units }, out, rounded, positions, isAdded = false) {
-    this.run.convolve(out, rounded, weight, high, bias, units, positions, inStride, outStride, isAdded);
   }
 
   /** Convolve to 4 times the channels and move them to twice the rows and columns; returns the address. */
@@ -147,46 +130,37 @@ export class Layers {
     });
   }
 
-  /**
-   * Return a layer as its numbers: its sums, which are added, see `rounded`, and what its inputs are rounded by. `scale` is missing where it is 1.
-   * The first `split` inputs are taken apart: the first sum is over their upper halves, the second over what is left of them and over the others,
-   * which `levels` is about.
-   */
+  /** Return a layer as its numbers, see `rounded`, and what its inputs are rounded by. `scale` is missing where it is 1. */
   numbers(name) {
     const { weights } = this;
     const [outputs, perGroup, side] = weights.shape(`${name}.weight`);
-    const step = weights.values(`exact.${name}.step`);
-    const inputs = step.length;
+    const [step, levels, shift] = ['step', 'levels', 'shift'].map((part) => weights.values(`exact.${name}.${part}`));
     const last = name.slice(name.lastIndexOf('.') + 1);
     const isDepthwise = side === 3;
+    const inputs = isDepthwise ? outputs : perGroup;
+    const isWhole = step.length === inputs && levels.length === 1 && shift.length === outputs;
+    check(isWhole, 'ModelError', `the exact form of layer ${name} has the wrong shape`);
+    const isInside = levels[0] > 0 && levels[0] <= MAX_LEVELS && shift.every((bits) => bits >= 0 && bits <= MAX_SHIFT) && step.every((size) => size > 0);
+    check(isInside, 'ModelError', `the exact form of layer ${name} is beyond its range`);
     const isActivated = last === 'mix_space' || last === 'contract';
-    const isWide = WIDE.includes(name);
-    const shift = weights.values(`exact.${name}.shift`);
-    const isAlike = shift.length === outputs;
-    check(isAlike || (isWide && shift.length === 2 * outputs), 'ModelError', `the exact form of layer ${name} has the wrong shape`);
-    const split = isWide ? (isAlike ? inputs : Math.min(SPLIT, inputs)) : 0;
-    const levels = isDepthwise ? 8191 : isWide ? 2047 : 1023;
     const unit = isActivated ? UNITS[this.activation] : 1;
     const scale = last === 'mix_out' ? undefined : Float32Array.from(step, (value) => unit / value);
     const activation = isActivated ? ACTIVATIONS[this.activation] : 0;
     const kernel = this.#inSteps(name, { step, outputs, perGroup, side, isDepthwise });
-    const sums = sumsOf(name, kernel, { split, levels, shift, isAlike, perOutput: perGroup * side * side });
-    return { inputs, outputs, isDepthwise, isAlike, split, levels, scale, activation, sums };
+    return { inputs, outputs, isDepthwise, levels: levels[0], scale, activation, ...rounded(name, kernel, { levels: levels[0], shift, isDepthwise }) };
   }
 
   #layer(name) {
     const { kernels } = this;
-    const { inputs, outputs, isDepthwise, scale, activation, ...rest } = this.numbers(name);
-    const { levels, split, sums } = rest.split && rest.isAlike ? together(rest) : rest;
+    const { inputs, outputs, isDepthwise, levels, scale, activation, ...kernel } = this.numbers(name);
     return {
       inStride: stride(inputs),
       outStride: stride(outputs),
       levels,
-      split,
       isDepthwise,
       scale: scale ? this.channels(scale) : 0,
       activation,
-      ...(isDepthwise ? packSpace(kernels, sums[0]) : { sums: sums.map((sum) => packAcross(kernels, sum)) }),
+      ...(isDepthwise ? packSpace(kernels, kernel) : packAcross(kernels, kernel)),
     };
   }
 
@@ -212,46 +186,28 @@ export class Layers {
   }
 }
 
-/** Return the sums of a layer, the first of which has the bias. */
-function sumsOf(name, { W, B }, { split, levels, shift, isAlike, perOutput }) {
-  const outputs = B.length;
-  const all = new Float64Array(perOutput).fill(levels);
-  const parts = split
-    ? [{ largest: new Float64Array(split).fill(HALF), unit: HALF }, { largest: all.fill(HALF / 2, 0, split), unit: 1 }]
-    : [{ largest: all, unit: 1 }];
-  return parts.map(({ largest, unit }, number) => {
-    const row = isAlike ? 0 : number * outputs;
-    const sum = rounded(W, number ? new Float64Array(outputs) : B, shift.subarray(row, row + outputs), largest, unit);
-    check(sum.reached < 2 ** 24, 'ModelError', `layer ${name} has sums that float32 does not hold exactly`);
-    return sum;
-  });
-}
-
-/** Return two sums of the same weights as one of whole inputs: below 2**31, where its conversion to a float rounds as adding the two does. */
-function together({ sums: [high, low] }) {
-  return { levels: SPLIT_LEVELS, split: 0, sums: [{ ...low, B: high.B.map((value) => HALF * value) }] };
-}
-
 /**
- * Return the weights of the first inputs (outputs, inputs, or 9 if depthwise), as many as have a largest magnitude, and bias in whole units of each
- * output; these units, which are `unit * 2**-bits`; and what the largest sum may reach of them.
+ * Return weights and bias in whole units of each output; these units, which are `2**-bits`; and in them the largest sum of magnitudes of an output's
+ * weights, `size`, and what its sums may reach.
  */
-function rounded(W, B, bits, largest, unit) {
-  const [outputs, columns] = [B.length, largest.length];
-  const perOutput = W.length / outputs;
-  const sum = { W: new Float64Array(outputs * columns), B: new Float64Array(outputs), units: bits.map((count) => unit * 2 ** -count), reached: 0 };
-  for (let o = 0; o < outputs; o++) {
-    const scale = 2 ** bits[o];
-    sum.B[o] = rint(rint(B[o] * scale) / unit);
-    let size = Math.abs(sum.B[o]);
-    for (let c = 0; c < columns; c++) {
-      const numerator = rint(W[o * perOutput + c] * scale);
-      sum.W[o * columns + c] = numerator;
-      size += Math.abs(numerator) * largest[c];
+function rounded(name, { W, B }, { levels, shift, isDepthwise }) {
+  const perOutput = W.length / B.length;
+  let [reached, size, largest, largestBias] = [0, 0, 0, 0];
+  shift.forEach((bits, o) => {
+    B[o] = rint(B[o] * 2 ** bits);
+    let own = 0;
+    for (let at = o * perOutput; at < (o + 1) * perOutput; at++) {
+      W[at] = rint(W[at] * 2 ** bits);
+      own += Math.abs(W[at]);
+      largest = Math.max(largest, Math.abs(W[at])); // not a number if any is
     }
-    sum.reached = Math.max(sum.reached, size); // not a number if any is
-  }
-  return sum;
+    largestBias = Math.max(largestBias, Math.abs(B[o]));
+    size = Math.max(size, own);
+    reached = Math.max(reached, own * levels + Math.abs(B[o]));
+  });
+  const isHeld = reached < (isDepthwise ? FLOAT_BOUND : SUM_BOUND) && largest < WEIGHT_BOUND && largestBias < FLOAT_BOUND;
+  check(isHeld, 'ModelError', `layer ${name} has weights, biases or sums beyond their bounds`);
+  return { W, B, units: shift.map((bits) => 2 ** -bits), size, reached };
 }
 
 /** Put weights (outputs, inputs) as blocks of 8 outputs, each (inStride / 2, 8, 2). */
@@ -259,26 +215,13 @@ function packAcross(kernels, { W, B, units }) {
   const outputs = B.length;
   const inputs = W.length / outputs;
   const size = 8 * Math.ceil(outputs / 8);
-  const [weight, high] = [new Int16Array(size * stride(inputs)), new Int16Array(size * stride(inputs))];
-  const isLarge = W.some((value) => Math.abs(value) > 32767);
+  const weight = new Int16Array(size * stride(inputs));
   for (let o = 0; o < outputs; o++)
-    for (let c = 0; c < inputs; c++) {
-      const at = (o - (o % 8)) * stride(inputs) + 8 * (c - (c % 2)) + 2 * (o % 8) + (c % 2);
-      const value = W[o * inputs + c];
-      if (isLarge) high[at] = Math.floor(value / 256);
-      weight[at] = value - 256 * high[at];
-    }
+    for (let c = 0; c < inputs; c++) weight[(o - (o % 8)) * stride(inputs) + 8 * (c - (c % 2)) + 2 * (o % 8) + (c % 2)] = W[o * inputs + c];
   const [bias, scale] = [new Int32Array(size), new Float32Array(size)];
   bias.set(B);
   scale.set(units);
-  return {
-    inStride: stride(inputs),
-    outStride: stride(outputs),
-    weight: kernels.put(Int16Array, weight),
-    high: isLarge ? kernels.put(Int16Array, high) : 0,
-    bias: kernels.put(Int32Array, bias),
-    units: kernels.put(Float32Array, scale),
-  };
+  return { weight: kernels.put(Int16Array, weight), bias: kernels.put(Int32Array, bias), units: kernels.put(Float32Array, scale) };
 }
 
 /** Put weights (channels, 9) as (9, stride). */

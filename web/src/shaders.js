@@ -1,9 +1,7 @@
-import { SPLIT_LEVELS } from './layers.js';
-
 /**
  * The exact layers of FORMAT.md section 7.7 in WGSL, which promises less than they need: it may fuse a product with a sum, and gives a quotient
  * to 2.5 units in the last place. So `fenced` keeps operations apart, and `quotient` ends in integers. The sums of convolutions are whole numbers below
- * 2**24, which come out the same in any order, fused or not. Features are (positions, channels), four channels a vector.
+ * 2**24, or two such sums, which come out the same in any order, fused or not. Features are (positions, channels), four channels a vector.
  */
 const COMMON = `
 struct Parameters {
@@ -16,21 +14,19 @@ struct Parameters {
   activation: u32, // 0 none, 1 silu, 2 hardswish
   zero: u32, // 0, which the compiler does not know
   levels: f32,
-  split: u32, // vectors a position that are taken apart
 }
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> result: array<vec4f>;
-`;
-
-/** Inputs in whole steps: clamp(round(act(x) * scale)). Of those that are taken apart it makes floor((a + 64) / 128), of them alone, or what is left. */
-const ROUND = `${COMMON}
-@group(0) @binding(3) var<storage, read> scale: array<vec4f>;
-override isHigh = false;
 
 fn fenced(v: vec4f) -> vec4f {
   return bitcast<vec4f>(bitcast<vec4u>(v) ^ vec4u(p.zero));
 }
+`;
+
+/** Inputs in whole steps: clamp(round(act(x) * scale)). */
+const ROUND = `${COMMON}
+@group(0) @binding(3) var<storage, read> scale: array<vec4f>;
 
 // a / b, rounded to the nearest, halves to even, for normal a and b > 0.
 fn quotient(a: f32, b: f32) -> f32 {
@@ -76,40 +72,49 @@ fn activated(v: vec4f) -> vec4f {
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  let made = select(p.inputs, p.split, isHigh);
-  if (id.x >= p.positions * made) { return; }
-  let vector = id.x % made;
-  let isSplit = vector < p.split;
-  let value = fenced(activated(x[id.x / made * p.inputs + vector]) * scale[vector]);
-  let levels = vec4f(select(p.levels, SPLIT_LEVELS, isSplit));
-  let whole = clamp(round(value), -levels, levels);
-  let high = floor(whole * 0.0078125 + 0.5);
-  result[id.x] = select(select(whole, whole - 128.0 * high, isSplit), high, isHigh);
+  if (id.x >= p.positions * p.inputs) { return; }
+  let value = fenced(activated(x[id.x]) * scale[id.x % p.inputs]);
+  result[id.x] = clamp(round(value), vec4f(-p.levels), vec4f(p.levels));
 }
-`
-  .replace('HALF_BITS', String(new Uint32Array(Float32Array.of(912 / 23943).buffer)[0]))
-  .replace('SPLIT_LEVELS', SPLIT_LEVELS.toFixed(1));
+`.replace('HALF_BITS', String(new Uint32Array(Float32Array.of(912 / 23943).buffer)[0]));
 
-/** A 1x1 convolution, 32 positions by 64 outputs at a time. */
+/**
+ * A 1x1 convolution, 32 positions by 64 outputs at a time. Where `isApart`, sums may be 2**24 and more: inputs and bias are taken apart into
+ * 128 times an upper half and what is left, and 128 times the sum of the one, plus that of the other, is rounded once.
+ */
 const CONVOLVE = `${COMMON}
 @group(0) @binding(3) var<storage, read> weight: array<vec4f>; // (inputs, pitch)
 @group(0) @binding(4) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(5) var<storage, read> unit: array<vec4f>;
 override isAdded = false;
+override isApart = false;
 const AT_ONCE = 4u; // vectors of inputs
 var<workgroup> inputs: array<array<vec4f, 4>, 32>;
+var<workgroup> uppers: array<array<vec4f, 4>, 32>;
 var<workgroup> weights: array<array<vec4f, 16>, 16>;
+
+fn upper(v: vec4f) -> vec4f {
+  return trunc(v * 0.0078125);
+}
 
 @compute @workgroup_size(16, 8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) own: vec3u, @builtin(local_invocation_index) index: u32) {
   let output = 16u * group.y + own.x;
-  let start = bias[output];
+  var start = bias[output];
+  let startHigh = upper(start);
+  if (isApart) { start -= 128.0 * startHigh; }
   var sums = array<vec4f, 4>(start, start, start, start);
+  var highs = array<vec4f, 4>(startHigh, startHigh, startHigh, startHigh);
   for (var first = 0u; first < p.inputs; first += AT_ONCE) {
     let position = 32u * group.x + index / AT_ONCE;
     let vector = first + index % AT_ONCE;
     var value = vec4f();
     if (position < p.positions && vector < p.inputs) { value = x[position * p.inputs + vector]; }
+    if (isApart) {
+      let high = upper(value);
+      uppers[index / AT_ONCE][index % AT_ONCE] = high;
+      value -= 128.0 * high;
+    }
     inputs[index / AT_ONCE][index % AT_ONCE] = value;
     for (var k = index / 16u; k < 16u; k += 8u) { weights[k][index % 16u] = weight[(4u * first + k) * p.pitch + 16u * group.y + index % 16u]; }
     workgroupBarrier();
@@ -117,6 +122,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) own: 
       let w = mat4x4f(weights[4u * v][own.x], weights[4u * v + 1u][own.x], weights[4u * v + 2u][own.x], weights[4u * v + 3u][own.x]);
       for (var r = 0u; r < 4u; r++) {
         sums[r] += w * inputs[4u * own.y + r][v];
+        if (isApart) { highs[r] += w * uppers[4u * own.y + r][v]; }
       }
     }
     workgroupBarrier();
@@ -125,7 +131,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) own: 
   for (var r = 0u; r < 4u; r++) {
     let position = 32u * group.x + 4u * own.y + r;
     if (position >= p.positions) { continue; }
-    var value = sums[r] * unit[output]; // units are powers of two: this is exact, and so is what a sum is fused with
+    var value = sums[r];
+    if (isApart) { value = fenced(128.0 * highs[r] + value); }
+    value *= unit[output]; // units are powers of two: this is exact, and so is what a sum is fused with
     if (isAdded) { value += result[position * p.outputs + output]; }
     result[position * p.outputs + output] = value;
   }
