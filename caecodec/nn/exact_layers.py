@@ -241,7 +241,10 @@ def make_exact(networks: MainAutoencoder, tensors: Mapping[str, NDArray[Any]]) -
         try:
             form = Form(*(np.array(tensors[f"{PREFIX}{name}.{part}"]) for part in Form._fields))
         except KeyError as error:
-            raise ModelError(f"the weights lack {error}, which an exact model has") from error
+            raise ModelError(
+                f"the weights lack {error}, which an exact model has:"
+                " make it exact anew with `caecodec export --exact`"
+            ) from error
         forms[name] = form
     expected = {f"{PREFIX}{name}.{part}" for name in forms for part in Form._fields}
     if unknown := {name for name in tensors if name.startswith(PREFIX)} - expected:
