@@ -29,7 +29,7 @@ LAYERS = [
 """Folders and modules from the bottom; ARCHITECTURE.md draws the same list."""
 NN_ORDER = [
     *("activations", "layers", "transforms", "entropy_models", "rounding"),
-    *("ssimulacra2", "butteraugli", "distortions"),
+    *("ssimulacra2", "butteraugli", "ms_ssim", "distortions"),
     *("autoencoder", "folding", "classic", "exact", "exact_form", "exact_layers", "inference"),
     "inference_main",
     *("inference_classic", "architectures", "summary"),

@@ -12,18 +12,26 @@ import pytest
 import torch
 from make_golden import CONFIG, PHOTO, SETTINGS, synthetic_image
 from PIL import Image
+from pytorch_msssim import ms_ssim
 from ssimulacra2 import compute_ssimulacra2
 
 from caecodec.errors import ConfigError
 from caecodec.nn.butteraugli import NUM_LINES, butteraugli_norm
-from caecodec.nn.distortions import MSE_SHARE, squared_error, visual
+from caecodec.nn.distortions import (
+    IN_TRAINING,
+    Distortion,
+    refined_visual,
+    squared_error,
+    visual,
+)
+from caecodec.nn.ms_ssim import ms_ssim_loss
 from caecodec.nn.ssimulacra2 import ssimulacra2_score, ssimulacra2_sum
 from caecodec.train.settings import MainSettings
 from caecodec.train.trainer import Budget, Trainer
 
 pytestmark = pytest.mark.slow
 Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-measured = pytest.mark.parametrize("measure", [ssimulacra2_sum, butteraugli_norm])
+measured = pytest.mark.parametrize("measure", [ssimulacra2_sum, butteraugli_norm, ms_ssim_loss])
 
 
 def tensor(image: Image.Image) -> torch.Tensor:
@@ -75,10 +83,26 @@ def test_the_norm_is_near_that_of_libjxls_tool(codec: str, quality: int, expecte
     assert butteraugli_norm(*pair).item() == pytest.approx(expected, rel=0.3)
 
 
-def test_the_distortion_of_one_image_is_the_same_each_time() -> None:
+@pytest.mark.parametrize("size", [(512, 768), (171, 333)])
+def test_ms_ssim_is_that_of_the_reference_implementation(size: tuple[int, int]) -> None:
+    original, distorted = coded("JPEG", 15)
+    x, x_hat = (tensor(image)[..., : size[0], : size[1]] for image in (original, distorted))
+    expected = 1 - ms_ssim(x_hat, x, data_range=1.0).item()
+    assert ms_ssim_loss(x, x_hat).item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("side", [160, 40, 11, 10, 1])
+def test_small_images_have_fewer_scales_of_ms_ssim(side: int) -> None:
+    x = torch.rand((1, 3, side, 200), generator=torch.Generator().manual_seed(0))
+    loss = ms_ssim_loss(x, 1 - x).item()
+    assert 0 < loss <= 1 if side > 10 else loss == 0
+
+
+@pytest.mark.parametrize("distortion", [visual, refined_visual])
+def test_the_distortion_of_one_image_is_the_same_each_time(distortion: Distortion) -> None:
     x = torch.rand((1, 3, 128, 128), generator=torch.Generator().manual_seed(0))
     x_hat = (x + 0.03).clamp(0, 1)
-    assert torch.equal(visual(x_hat, x), visual(x_hat, x))
+    assert torch.equal(distortion(x_hat, x), distortion(x_hat, x))
 
 
 @measured
@@ -147,7 +171,7 @@ def test_parts_of_a_batch_stand_for_all_of_it() -> None:
 def test_the_visual_distortion_is_partly_the_squared_error() -> None:
     x = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0))
     x_hat = (x + 0.03).clamp(0, 1)
-    assert (visual(x_hat, x) > MSE_SHARE * squared_error(x_hat, x)).all()
+    assert (visual(x_hat, x) > IN_TRAINING.squared_error * squared_error(x_hat, x)).all()
     assert visual(x, x).max() < 1e-6
 
 

@@ -19,7 +19,7 @@ from caecodec.errors import ConfigError
 from caecodec.format.container import unpack_header
 from caecodec.format.grid import Region, TileGrid
 from caecodec.format.tables import CodingTables
-from caecodec.nn.distortions import DISTORTIONS, visual
+from caecodec.nn.distortions import DISTORTIONS, REFINED_BY, refined_visual
 from caecodec.nn.rounding import (
     DEAD_ZONE_COSTS,
     TYPICAL_SAVING,
@@ -119,13 +119,13 @@ def cost_of(codec: Codec, image: np.ndarray, quality: float, effort: int) -> flo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quality", [10, 60])
-def test_from_3_up_no_effort_is_worse_than_the_one_below(
+def test_from_3_up_no_effort_that_looks_is_worse_than_the_one_below(
     toy: Codec, image: np.ndarray, quality: float
 ) -> None:
-    costs = [cost_of(toy, image, quality, effort) for effort in EFFORTS]
-    for lower, higher in itertools.pairwise(costs[1:]):
+    costs = [cost_of(toy, image, quality, effort) for effort in (3, 7, 9)]
+    for lower, higher in itertools.pairwise(costs):
         assert higher <= lower * (1 + 1e-6)
-    assert costs[-1] < costs[0]
+    assert costs[-1] < cost_of(toy, image, quality, 1)
 
 
 def visual_cost(codec: Codec, image: np.ndarray, quality: float, effort: int) -> float:
@@ -134,7 +134,7 @@ def visual_cost(codec: Codec, image: np.ndarray, quality: float, effort: int) ->
     bits = sum(codec.tables.bits(*section) for section in sections)
     decoded = np.array(codec.decompress(codec.compress(image, quality=quality, effort=effort)))
     with torch.inference_mode():
-        distortion = visual(to_unit(decoded), to_unit(image)).item()
+        distortion = refined_visual(to_unit(decoded), to_unit(image)).item()
     return bits + rd_lambda(quality) * 255**2 * image.shape[0] * image.shape[1] * distortion
 
 
@@ -218,11 +218,11 @@ def test_progress_rises_to_1(image: np.ndarray) -> None:
     Codec(TOY, tile_size=4).compress(image, effort=5, on_progress=parts.append)
     assert parts == sorted(parts)
     assert parts[-1] == pytest.approx(1)
-    assert len(parts) > effort_level(5).num_trials
+    assert len(parts) > effort_level(5).steps
 
 
 def test_every_distortion_of_training_has_its_refinement() -> None:
-    assert TUNINGS.keys() == DISTORTIONS.keys()
+    assert TUNINGS.keys() == REFINED_BY.keys() == DISTORTIONS.keys()
 
 
 @pytest.mark.parametrize("effort", [0, 2, 11, -1])

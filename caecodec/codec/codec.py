@@ -36,7 +36,7 @@ from caecodec.image.alpha import decode_alpha, with_alpha
 from caecodec.image.metrics import MAX_LEVEL
 from caecodec.image.picture import ImageLike, Pixels
 from caecodec.nn.architectures import build_model
-from caecodec.nn.distortions import DISTORTIONS
+from caecodec.nn.distortions import REFINED_BY
 from caecodec.nn.inference import FrozenModel
 from caecodec.weights import model_name
 from caecodec.weights.storage import Weights, find_weights
@@ -85,11 +85,11 @@ class Codec:
         self.model = build_model(weights.config, weights.tensors, head_dtype=head_dtype)
         self.size_limit = size_limit
         trained_for = str(weights.training.get("distortion"))
-        if trained_for not in DISTORTIONS:
+        if trained_for not in REFINED_BY:
             trained_for = "mse"
         search = SymbolSearch(self.tables, self.model.num_y_tables, TUNINGS[trained_for])
         self._setup = EncoderSetup(
-            self.model, self._coder, search, self.digest, tile_size, DISTORTIONS[trained_for]
+            self.model, self._coder, search, self.digest, tile_size, REFINED_BY[trained_for]
         )
 
     @functools.cached_property

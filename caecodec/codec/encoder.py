@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
-from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -27,7 +26,6 @@ from caecodec.codec.search import (
     Surroundings,
     SymbolSearch,
     TileDistortion,
-    Trial,
     bits_per_squared_error,
     effort_level,
 )
@@ -58,7 +56,7 @@ class EncoderSetup(NamedTuple):
     digest: bytes
     tile_size: int
     distortion_of: Distortion = squared_error
-    """What the search weighs against bits: what the model was trained for."""
+    """What refinement weighs against bits: in the main, what the model was trained for."""
 
 
 MAX_STEM_PIXELS = 2**24
@@ -70,7 +68,7 @@ class _TileBits:
     """The distortion of one tile in bits, by its y_hat.
 
     Attributes:
-        distortion: what the model was trained for.
+        distortion: what counts.
         around: the tile in its image.
         x: the pixels that it is compared with (1, 1 or 3, H, W).
         weight: bits that a squared error of 1 in one channel counts as.
@@ -261,8 +259,8 @@ class CompressionAtQuality:
     ) -> Iterator[tuple[int, Sections]]:
         """Yield number and sections of all tiles, or of some, in the order of `TileGrid.scan`."""
         numbers = [number for number in self._grid.scan() if only is None or number in only]
-        quantized = self._searched(numbers, level, on_progress)
-        if level.num_trials == 1:
+        quantized = self._refined(numbers, level, on_progress)
+        if not level.steps:
             quantized = ((number, *self._quantized(number, level)) for number in numbers)
         for count, (number, latent, (symbols, _)) in enumerate(with_trims(quantized), 1):
             z_indexes = self._model.hyper_indexes(latent.z.shape)
@@ -276,33 +274,32 @@ class CompressionAtQuality:
         latent = self.latent(self._grid.tile_at(number))
         return latent, self._setup.search.quantize(self._model, latent, level)
 
-    def _searched(
+    def _refined(
         self, numbers: Sequence[int], level: Effort, on_progress: Progress | None
     ) -> Iterator[tuple[int, Latent, Quantized]]:
-        """Search the best symbols of every tile, next to the best or a draft of the others."""
+        """Refine the symbols of every tile, next to the refined or a draft of the others."""
         model = self._setup.model
         margin = 2 * model.synthesis_halo
         mosaic = Mosaic(self._grid, model.config.latent_channels, margin=margin)
-        done, total = itertools.count(1), level.num_trials * len(numbers)
+        done, total = itertools.count(1), level.steps * len(numbers)
 
         def draft(number: int) -> Tensor:
             return self._quantized(number, level)[1].y_hat
 
-        def shown(trials: Iterator[Trial]) -> Iterator[Trial]:
-            for trial in trials:
-                yield trial
-                if on_progress:
-                    on_progress(next(done) / total)
+        def on_step() -> None:
+            if on_progress:
+                on_progress(next(done) / total)
 
         for number in numbers:
             tile = self._grid.tile_at(number)
             latent = self.latent(tile)
-            mosaic.put(number, latent.y)  # needs no draft: every trial puts its own there
+            mosaic.put(number, latent.y)  # needs no draft: every y_hat is put there for a look
             around = Surroundings(self._model, partial(mosaic.cut, make=draft), self._grid, tile)
-            trials = self._setup.search.trials(self._model, latent, level, self._distortion(around))
-            best = min(shown(trials), key=itemgetter(0)).quantized  # holds no more than two
-            mosaic.put(number, best.y_hat)
-            yield number, latent, best
+            refined = self._setup.search.refine(
+                self._model, latent, level, self._distortion(around), on_step
+            )
+            mosaic.put(number, refined.y_hat)
+            yield number, latent, refined
 
     def _distortion(self, around: Surroundings) -> TileDistortion:
         """Return the distortion of a tile in bits, by its y_hat."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -28,37 +29,46 @@ class Tuning(NamedTuple):
 
     Attributes:
         rounding: dead zone costs against those that are best for a quality and the squared error.
-        refining: the same, in all steps of refinement.
+        refining: the same, in several steps of refinement, where larger symbols move, too.
         curvatures: bits for a squared error of one step in y_hat, through the synthesis transform,
             at quality 0 and at quality 100; geometric between them.
-        adds_up: whether targets go on from the last one, or from y_hat.
-        farthest: largest move of an element, in quantiser steps.
-        first_share: share of the way that the first target goes.
-        half_life: steps of refinement after which that share has halved.
+        steepest: the same where the distortion rises most, which is what moves reckon with.
+        farthest: largest move, in quantiser steps.
+        first_share: share of its move that a target goes in the first step of refinement.
+        fall: the share of a step against that of the one before.
     """
 
     rounding: float
     refining: float
     curvatures: tuple[float, float]
-    adds_up: bool = False
-    farthest: float = math.inf
-    first_share: float = 0.3
-    half_life: float = 8.0
-
-    def curvature(self, quality: float) -> float:
-        """Return the bits for a squared error of one step at a quality."""
-        low, high = self.curvatures
-        return low * (high / low) ** (quality / MAX_QUALITY)
+    steepest: tuple[float, float]
+    farthest: float
+    first_share: float
+    fall: float
 
     def share(self, step: int) -> float:
-        """Return the share of the way that the target after a step of refinement goes."""
-        return self.first_share * 0.5 ** (step / self.half_life)
+        """Return the share of its move that a target goes in a step of refinement."""
+        return self.first_share * self.fall**step
 
 
 TUNINGS = {
-    "mse": Tuning(1.0, 0.55, (8.0, 8.0)),
+    "mse": Tuning(
+        rounding=1.0,
+        refining=0.55,
+        curvatures=(8.0, 8.0),
+        steepest=(8.0, 8.0),
+        farthest=math.inf,
+        first_share=0.4,
+        fall=0.9,
+    ),
     "visual": Tuning(
-        2.0, 1.0, (15.0, 30.0), adds_up=True, farthest=0.6, first_share=0.2, half_life=3.0
+        rounding=2.0,
+        refining=1.3,
+        curvatures=(12.0, 6.0),
+        steepest=(15.0, 30.0),
+        farthest=1.0,
+        first_share=0.25,
+        fall=0.9,
     ),
 }
 """By the distortion that a model was trained for."""
@@ -70,22 +80,17 @@ class Effort:
 
     Attributes:
         has_dead_zones: whether rounding weighs bits against distortion.
-        steps: gradient steps of refinement after that, or None for no refinement.
+        steps: gradient steps of refinement after that.
     """
 
     has_dead_zones: bool = True
-    steps: int | None = None
-
-    @property
-    def num_trials(self) -> int:
-        """Sets of symbols that are made; with more than one, the best is kept."""
-        return 1 if self.steps is None else self.steps + 2
+    steps: int = 0
 
 
 _LEVELS = dict(
     zip(
         EFFORTS,
-        (Effort(has_dead_zones=False), Effort(), *(Effort(steps=count) for count in (2, 8, 30))),
+        (Effort(has_dead_zones=False), Effort(), *(Effort(steps=count) for count in (1, 6, 20))),
         strict=True,
     )
 )
@@ -100,13 +105,6 @@ def effort_level(level: int) -> Effort:
     if level not in _LEVELS:
         raise ConfigError(f"effort is {level}, expected one of {', '.join(map(str, EFFORTS))}")
     return _LEVELS[level]
-
-
-class Trial(NamedTuple):
-    """Bits of y plus distortion in bits, and the symbols that cost them; z is the same in all."""
-
-    cost: float
-    quantized: Quantized
 
 
 TileDistortion = Callable[[Tensor], Tensor]
@@ -170,53 +168,68 @@ class SymbolSearch:
         """Quantise without refinement."""
         rounding: Rounding = nearest
         if level.has_dead_zones:
-            rounding = self._dead_zones.at_quality(
-                model.quality_units / QUALITY_UNIT, self._tuning.rounding
-            )
+            quality = model.quality_units / QUALITY_UNIT
+            rounding = self._dead_zones.at_quality(quality, self._tuning.rounding)
         return _quantized(model, latent, rounding)
 
-    def trials(
-        self, model: ModelAtQuality, latent: Latent, level: Effort, distortion: TileDistortion
-    ) -> Iterator[Trial]:
-        """Yield the trials of a level; a higher one's begin with those of the one below.
+    def refine(
+        self,
+        model: ModelAtQuality,
+        latent: Latent,
+        level: Effort,
+        distortion: TileDistortion,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> Quantized:
+        """Quantise, and follow the gradient of the distortion for the steps of a level.
+
+        At each element the gradient is the sum of what its own rounding error brings, 2 curvature
+        (y_hat - target), and of what is left: what it could do for the errors of the others. The
+        target, y at first, moves a share of -left / (2 steepest), and is rounded again.
+
+        The one step of a level that has no more is taken unseen, as it costs less than a look at
+        what came of it; of several, the symbols of least bits + distortion are kept.
 
         Args:
             model: at the quality of the file.
             latent: the tile.
-            level: what to try.
+            level: one with steps.
             distortion: of a y_hat, in bits.
-        """
-        quantized = self.quantize(model, latent, level)
-        yield Trial(self._bits(quantized, latent) + distortion(quantized.y_hat).item(), quantized)
-        if level.steps is not None:
-            yield from self._refine(model, latent, level.steps, distortion)
-
-    def _refine(
-        self, model: ModelAtQuality, latent: Latent, steps: int, distortion: TileDistortion
-    ) -> Iterator[Trial]:
-        """Yield trials of targets that follow the distortion's gradient.
-
-        The synthesis transform is close to orthonormal in these units, so the y_hat of least
-        squared error lies near y_hat - gradient / (2 curvature). The target moves a share of the
-        way to it, starting from y, and is rounded with dead zones again. A distortion that a few
-        places dominate has none so near: then targets add up moves along its gradient, none of
-        them far.
+            on_step: called after each step.
         """
         quality = model.quality_units / QUALITY_UNIT
-        tuning = self._tuning
-        rounding = self._refined.at_quality(quality, tuning.refining)
-        curvature = tuning.curvature(quality)
-        target = latent.y
-        for step in range(steps + 1):
+        move = partial(self._move, quality, distortion)
+        start = self.quantize(model, latent, level)
+        if level.steps == 1:
+            target, _ = move(latent.y, start.y_hat, 0)
+            on_step()
+            return self.quantize(model, latent._replace(y=target), level)
+        rounding = self._refined.at_quality(quality, self._tuning.refining)
+        target, quantized = latent.y, start
+        best, least = start, math.inf
+        for step in range(level.steps):
+            target, distorted = move(target, quantized.y_hat, step)
+            cost = self._bits(quantized, latent) + distorted
+            if cost < least:
+                best, least = quantized, cost
             quantized = _quantized(model, latent._replace(y=target), rounding)
-            y_hat = quantized.y_hat.detach().requires_grad_()
-            with torch.enable_grad():
-                distorted = distortion(y_hat)
-                (gradient,) = torch.autograd.grad(distorted, y_hat)
-            yield Trial(self._bits(quantized, latent) + distorted.item(), quantized)
-            move = (gradient / (2 * curvature)).clamp(-tuning.farthest, tuning.farthest)
-            start = target if tuning.adds_up else quantized.y_hat
-            target = target.lerp(start - move, tuning.share(step))
+            on_step()
+        cost = self._bits(quantized, latent) + distortion(quantized.y_hat).item()
+        return quantized if cost < least else best
+
+    def _move(
+        self, quality: float, distortion: TileDistortion, target: Tensor, y_hat: Tensor, step: int
+    ) -> tuple[Tensor, float]:
+        """Return the target after a step, and the distortion of what the one before became."""
+        tuning = self._tuning
+        y_hat = y_hat.detach().requires_grad_()
+        with torch.enable_grad():
+            distorted = distortion(y_hat)
+            (gradient,) = torch.autograd.grad(distorted, y_hat)
+        left = gradient - 2 * _between(tuning.curvatures, quality) * (y_hat.detach() - target)
+        move = (left / (2 * _between(tuning.steepest, quality))).clamp(
+            -tuning.farthest, tuning.farthest
+        )
+        return target - tuning.share(step) * move, distorted.item()
 
     def _bits(self, quantized: Quantized, latent: Latent) -> float:
         return self._tables.bits(flat(quantized.symbols), flat(latent.indexes))
@@ -227,6 +240,12 @@ def _quantized(model: ModelAtQuality, latent: Latent, rounding: Rounding) -> Qua
     if not quantized.y_hat.isfinite().all():
         raise ModelError("the model's weights overflow: its latents are not finite")
     return quantized
+
+
+def _between(ends: tuple[float, float], quality: float) -> float:
+    """Return what lies geometrically between values of quality 0 and 100."""
+    low, high = ends
+    return low * (high / low) ** (quality / MAX_QUALITY)
 
 
 def bits_per_squared_error(quality_units: int, channels: int) -> float:

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from caecodec.nn.butteraugli import NUM_LINES, butteraugli_norm
+from caecodec.nn.ms_ssim import ms_ssim_loss
 from caecodec.nn.ssimulacra2 import ssimulacra2_sum
 
 Distortion = Callable[[Tensor, Tensor], Tensor]
 """x_hat and x, (B, C, H, W) in [0, 1], to what the loss counts, (B,), on the scale of an MSE."""
 
-MSE_SHARE = 0.15
-"""Share of the squared error in the visual distortion: it keeps colours and flat areas in place."""
 SUM_SCALE = 5.3e-5
 """MSE that counts as much as 1 of SSIMULACRA2's weighted sum: at every quality the two are about
 equal."""
-NORM_SHARE = 0.15
-"""Share of Butteraugli's norm in it; what is left is SSIMULACRA2's."""
 NORM_SCALE = 5e-5
 """MSE that counts as much as a norm of 1, squared: then it is one to six times SSIMULACRA2's."""
+MS_SSIM_SCALE = 0.027
+"""MSE that counts as much as 1 - MS-SSIM of 1: at every quality the two are about equal."""
+
+
+class Shares(NamedTuple):
+    """Of what a visual distortion is the mean; the squared error keeps colours in place."""
+
+    squared_error: float
+    ssimulacra2: float
+    butteraugli: float
+    ms_ssim: float = 0.0
+
+
+IN_TRAINING = Shares(0.15, 0.70, 0.15)
+IN_REFINEMENT = Shares(0.15, 0.54, 0.18, 0.13)
+"""MS-SSIM, too: one image at a time, there is time for it."""
 NORM_IMAGES = 3 / 8
 """Images of a batch whose norms stand for all, drawn anew for each: a norm takes long."""
 NORM_SIDE = 144
@@ -47,13 +61,21 @@ def cross_entropy(x_hat: Tensor, x: Tensor) -> Tensor:
     return 0.5 * (loss - least).mean((1, 2, 3))
 
 
-def visual(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Return a mean of squared error, SSIMULACRA2's sum and Butteraugli's squared norm (B,)."""
-    return (
-        MSE_SHARE * squared_error(x_hat, x)
-        + (1 - MSE_SHARE - NORM_SHARE) * SUM_SCALE * ssimulacra2_sum(x, x_hat)
-        + NORM_SHARE * NORM_SCALE * _squared_norm(x_hat, x)
+def visual(x_hat: Tensor, x: Tensor, shares: Shares = IN_TRAINING) -> Tensor:
+    """Return a mean of squared error, SSIMULACRA2, Butteraugli and MS-SSIM by their shares (B,)."""
+    distortion = (
+        shares.squared_error * squared_error(x_hat, x)
+        + shares.ssimulacra2 * SUM_SCALE * ssimulacra2_sum(x, x_hat)
+        + shares.butteraugli * NORM_SCALE * _squared_norm(x_hat, x)
     )
+    if not shares.ms_ssim:
+        return distortion
+    return distortion + shares.ms_ssim * MS_SSIM_SCALE * ms_ssim_loss(x, x_hat)
+
+
+def refined_visual(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Return the visual distortion that refinement of one image follows (B,)."""
+    return visual(x_hat, x, IN_REFINEMENT)
 
 
 def _squared_norm(x_hat: Tensor, x: Tensor) -> Tensor:
@@ -77,3 +99,5 @@ def _any_part(side: int) -> slice:
 
 DISTORTIONS: dict[str, Distortion] = {"mse": squared_error, "visual": visual}
 """What models of the main architecture are trained for, by the name that their weights carry."""
+REFINED_BY: dict[str, Distortion] = {"mse": squared_error, "visual": refined_visual}
+"""What the encoder refines an image's symbols for, by the same name."""
