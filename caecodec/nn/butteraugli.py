@@ -3,7 +3,7 @@
 Source: Alakuijala et al., "Guetzli: Perceptually Guided JPEG Encoder" (2017), as libjxl 0.7
 measures it, at 80 nits; the constants are that library's. A training step stays short by two
 shortcuts: of sixteen directions in which errors are summed along lines, a few stand for all; and
-wide blurs are computed on averaged pixels. The norm is within a fifth of libjxl's.
+wide blurs are computed on averaged pixels. The norm is within a sixth of libjxl's.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _differences(linear: Tensor, linear_hat: Tensor, lines: Sequence[int]) -> Te
     x, y, b = (bands.low - bands_hat.low).square().chunk(3, 1)
     low = 29.2353797994 * x + 0.844626970982 * y + 0.703646627719 * b
     with torch.no_grad():
-        mask = _eroded(active_hat)
+        mask = _eroded(active)
         weight = ((1 + 2.5485944793 / (0.451936922203 * mask + 0.829591754942)) / _GOOD).square()
         low_weight = (
             (1 + 0.505054525019 / (3.87449418804 * mask + 0.20025578522)) / _GOOD
