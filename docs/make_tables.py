@@ -78,6 +78,7 @@ EFFORT = (
     "| effort | psnr, by PSNR | its encoding time | visual, by SSIMULACRA2 | by MS-SSIM "
     "| its encoding time |"
 )
+REFINED = "| effort of `--tune visual` | SSIMULACRA2 | Butteraugli | MS-SSIM | PSNR |"
 
 MEAN_EXCESS = "mean excess over AVIF, percent"
 """Key of the means in the results of bench/screens.py."""
@@ -117,6 +118,7 @@ def tables() -> Iterator[tuple[str, str, list[Rows]]]:
     yield "bench/results/training/psnr.md", TRAINING, [_training(psnr), _training(lean)]
     yield "MODEL_CARD.md", TRAINING, [_training(visual)]
     yield "docs/benchmarks.md", EFFORT, [_efforts()]
+    yield "docs/benchmarks.md", REFINED, [_refined()]
     yield "bench/results/reliability.md", REAL_FILES, [_real_files()]
     yield "bench/results/screens.md", SCREENS, [_screens("psnr", "psnr_before")]
     yield "bench/results/screens.md", DRAWN, [_screens("visual"), _screens("drawn")]
@@ -394,6 +396,15 @@ def _efforts() -> Rows:
             f"| {effort} | {by_psnr} | {times[0]} | {by_look} | {by_structure} | {times[1]} |"
         )
     return rows
+
+
+def _refined() -> Rows:
+    """Return BD-rates of visual against AVIF on Kodak, without refinement and with one step."""
+    curves = {3: ("kodak", "cae-visual"), 5: ("effort/kodak", "cae-e5")}
+    return [
+        f"| {effort} | " + " | ".join(map(_percent, _against_avif(*curve))) + " |"
+        for effort, curve in curves.items()
+    ]
 
 
 def _encode_seconds(results: dict[str, Any], codec: str) -> float:

@@ -34,7 +34,7 @@ class Shares(NamedTuple):
     ms_ssim: float = 0.0
 
 
-IN_TRAINING = Shares(0.15, 0.70, 0.15)
+IN_TRAINING = Shares(0.13, 0.62, 0.25)
 IN_REFINEMENT = Shares(0.15, 0.54, 0.18, 0.13)
 """MS-SSIM, too: one image at a time, there is time for it."""
 NORM_IMAGES = 3 / 8
