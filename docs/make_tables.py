@@ -379,19 +379,20 @@ def _facts(results: dict[str, Any]) -> Rows:
 def _efforts() -> Rows:
     """Return BD-rates against effort 1, and ratios to the default's median of time, by effort."""
     psnr, visual = (_read(f"effort/{tune}") for tune in ("psnr", "visual"))
-    rates = [
-        (psnr, psnr["bd_rates_by_metric"]["psnr"]["cae-e1"]),
-        (visual, visual["bd_rates_by_metric"]["ssimulacra2"]["cae-e1"]),
-        (visual, visual["bd_rates_by_metric"]["ms_ssim"]["cae-e1"]),
-    ]
+    by_metric = visual["bd_rates_by_metric"]
+    seen, structure = (by_metric[metric]["cae-e1"] for metric in ("ssimulacra2", "ms_ssim"))
     rows = []
     for effort in EFFORTS:
         codec = "cae" if effort == DEFAULT_EFFORT else f"cae-e{effort}"
-        by_psnr, by_look, by_structure = (_percent(one[codec]["percent"]) for _, one in rates)
-        times = [
-            f"{_encode_seconds(one, codec) / _encode_seconds(one, 'cae'):.2g}"
-            for one in (psnr, visual)
+        rates = (
+            psnr["bd_rates"]["cae-e1"][codec],
+            *(one[codec]["percent"] for one in (seen, structure)),
+        )
+        by_psnr, by_look, by_structure = map(_percent, rates)
+        ratios = [
+            _encode_seconds(one, codec) / _encode_seconds(one, "cae") for one in (psnr, visual)
         ]
+        times = [f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}" for ratio in ratios]
         rows.append(
             f"| {effort} | {by_psnr} | {times[0]} | {by_look} | {by_structure} | {times[1]} |"
         )
