@@ -85,8 +85,8 @@ Effort = Annotated[
         "--effort",
         metavar="|".join(map(str, EFFORTS)),
         callback=_known_effort,
-        help="9 makes the smallest files; 5 takes about 10 times, 9 about 100 times as long as "
-        f"{DEFAULT_EFFORT}, the default.",
+        help="9 makes the smallest files at equal looks; 5 takes about 5 times, 9 up to 100 times "
+        f"as long as {DEFAULT_EFFORT}, the default.",
     ),
 ]
 Lossless = Annotated[
