@@ -56,7 +56,7 @@ class EncoderSetup(NamedTuple):
     digest: bytes
     tile_size: int
     distortion_of: Distortion = squared_error
-    """What refinement weighs against bits: in the main, what the model was trained for."""
+    """What refinement weighs against bits, by what the model was trained for."""
 
 
 MAX_STEM_PIXELS = 2**24
@@ -68,7 +68,7 @@ class _TileBits:
     """The distortion of one tile in bits, by its y_hat.
 
     Attributes:
-        distortion: what counts.
+        distortion: what refinement follows.
         around: the tile in its image.
         x: the pixels that it is compared with (1, 1 or 3, H, W).
         weight: bits that a squared error of 1 in one channel counts as.
